@@ -1,0 +1,108 @@
+"""A sealed rendering with its facts, and the one binary frame it is stored in.
+
+Keeps rule 6: what a store returns is checked before it is believed. `unframe` either gives back what `frame` was given
+or raises `BrokenRecord`; it never raises anything else, and never returns part of a recording.
+
+The frame: magic, version, three lengths, namespace and canonical utterance, facts (MessagePack), audio, and an xxh3-128
+checksum over all before it. It is written by one SET and read by one GET, so it is there whole or not at all.
+"""
+
+import struct
+
+import msgspec
+import xxhash
+
+from edgecache.cache.key import Key
+
+MAGIC = b"ECR1"
+VERSION = 1
+_HEAD = struct.Struct(">4sBHIIQ")
+_CHECKSUM_BYTES = 16
+
+
+class BrokenRecord(Exception):
+    """These bytes are not a whole recording of this version; the message says why."""
+
+
+class Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a recording besides its bytes.
+
+    media_type: as the cluster gave it. container: as the bytes say ("wav", "mp3", "ogg/opus", "flac", "pcm").
+    duration_ms, sample_rate_hz, channels: None when the bytes do not say. made_at: Unix seconds. made_in_ms: how long
+    the cluster took to the last byte. etag: xxh3-128 of the audio, in hex.
+    """
+
+    media_type: str
+    container: str
+    duration_ms: int | None
+    sample_rate_hz: int | None
+    channels: int | None
+    made_at: float
+    made_in_ms: float
+    first_audio_ms: float
+    cluster: str
+    etag: str
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """Speech that was heard whole once, and whose it is."""
+
+    key: Key
+    namespace: str
+    canonical: bytes
+    facts: Facts
+    audio: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in a tier: its bytes and about what Python adds."""
+        return len(self.audio) + len(self.canonical) + OVERHEAD_BYTES
+
+    def __repr__(self) -> str:
+        return f"<Recording {self.key[:8]} {self.facts.container} {len(self.audio)} bytes>"
+
+
+#: A recording's Python objects and its place in the memory tier (measured: bench.memory).
+OVERHEAD_BYTES = 1024
+
+_facts_encoder = msgspec.msgpack.Encoder()
+_facts_decoder = msgspec.msgpack.Decoder(Facts)
+
+
+def etag(audio: bytes) -> str:
+    """The strong validator of these bytes."""
+    return xxhash.xxh3_128_hexdigest(audio)
+
+
+def frame(recording: Recording) -> bytes:
+    """The recording as one binary value."""
+    namespace = recording.namespace.encode()
+    facts = _facts_encoder.encode(recording.facts)
+    head = _HEAD.pack(MAGIC, VERSION, len(namespace), len(recording.canonical), len(facts), len(recording.audio))
+    body = b"".join((head, namespace, recording.canonical, facts, recording.audio))
+    return body + xxhash.xxh3_128_digest(body)
+
+
+def unframe(key: Key, value: bytes) -> Recording:
+    """The recording that was framed. BrokenRecord: cut, changed, of another version, or never one of ours."""
+    if len(value) < _HEAD.size + _CHECKSUM_BYTES:
+        raise BrokenRecord("too short")
+    magic, version, *lengths = _HEAD.unpack_from(value)
+    if magic != MAGIC:
+        raise BrokenRecord("not a recording")
+    if version != VERSION:
+        raise BrokenRecord(f"version {version}, not {VERSION}")
+    if _HEAD.size + sum(lengths) + _CHECKSUM_BYTES != len(value):
+        raise BrokenRecord("not as long as it says")
+    whole = memoryview(value)
+    if xxhash.xxh3_128_digest(whole[:-_CHECKSUM_BYTES]) != value[-_CHECKSUM_BYTES:]:
+        raise BrokenRecord("checksum differs")
+    parts, at = [], _HEAD.size
+    for length in lengths:
+        parts.append(bytes(whole[at : at + length]))
+        at += length
+    namespace, canonical, facts, audio = parts
+    try:
+        return Recording(key, namespace.decode(), canonical, _facts_decoder.decode(facts), audio)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BrokenRecord(f"facts do not decode: {error}") from error

@@ -1,0 +1,68 @@
+"""What the operator says of a cluster, and of how clusters are asked."""
+
+from dataclasses import dataclass
+
+from edgecache.option import option, required
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One TTS deployment: upstreams chosen together."""
+
+    name: str = required("What it is called in metrics, logs and Cache-Status.")
+    url: str | None = option(None, "Its base URL, as http://host:port or https://host.")
+    urls: tuple[str, ...] = option((), "Several base URLs of the same cluster, instead of `url`.")
+    dialect: str = option("speeko", "The wire API it speaks.")
+    api_key: str | None = option(None, "What it is asked with.", secret=True)
+    max_in_flight: int = option(64, "How many requests it is asked at once.", minimum=1)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All its base URLs, without a trailing slash."""
+        return tuple(each.rstrip("/") for each in ((self.url,) if self.url else ()) + self.urls)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a cluster may take."""
+
+    connect_s: float = option(0.5, "To connect (and shake hands).", minimum=0.01)
+    first_byte_s: float = option(5.0, "From the request to the first byte of audio.", minimum=0.01)
+    between_bytes_s: float = option(5.0, "Between two reads of the body.", minimum=0.01)
+    total_s: float = option(120.0, "For the whole body.", minimum=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Warm connections to clusters."""
+
+    max_connections: int = option(100, "In all.", minimum=1)
+    max_per_host: int = option(30, "To one host and port.", minimum=1)
+    dns_ttl_s: float = option(300.0, "How long a DNS answer is kept.", minimum=0)
+    keep_alive_s: float = option(60.0, "How long an idle connection is kept.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """How the distance to clusters is measured."""
+
+    path: str = option("/healthz", "What is asked for; any answer below 500 counts.")
+    interval_s: float = option(2.0, "Between two probes of one upstream.", minimum=0.05)
+    timeout_s: float = option(2.0, "For one probe.", minimum=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """When a cluster is left alone, and for how long."""
+
+    failures: int = option(3, "Failures in a row after which it is ejected.", minimum=1)
+    ejected_s: float = option(2.0, "How long, the first time; doubles each time it fails again.", minimum=0.05)
+    ejected_max_s: float = option(60.0, "How long at the most.", minimum=0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionPolicy:
+    """When a nearer cluster takes over."""
+
+    better_by: float = option(0.15, "A cluster takes over when its RTT is this share smaller ...", minimum=0)
+    better_by_s: float = option(0.002, "... and smaller by at least this much.", minimum=0)
