@@ -35,9 +35,9 @@ def option(
     metadata = {"option": Option(doc, minimum, maximum, secret)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def required(doc: str, *, secret: bool = False) -> Any:
     """A configurable field that the operator has to give."""
-    return field(default=MISSING, metadata={"option": Option(doc, secret=secret)})
+    return field(default=MISSING, metadata={"option": Option(doc, secret=secret)}, repr=not secret)

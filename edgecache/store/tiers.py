@@ -1,8 +1,21 @@
-"""The stores in order, and how each is configured."""
+"""The stores in order, and how each is configured.
+
+Keeps rules 6 and 7: memory answers at once or not at all; Redis is asked only then, and what it has is copied to memory
+(backfill) for as long as it still may live. It does not know what a store is made of, nor whether what it found may be
+served: `cache.lookup` judges that.
+"""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from edgecache.cache.key import Key
+from edgecache.cache.lookup import Freshness
+from edgecache.cache.recording import Recording
+from edgecache.clock import Clock
 from edgecache.option import option
+
+#: How long `close` waits for what is still to be written to Redis.
+FLUSH_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +48,94 @@ class RedisAccess:
     private_directory: str | None = option(
         None, "Where the private Redis has its socket and pid file. Absent: under the runtime directory."
     )
+
+
+class Memory(Protocol):
+    """The first tier: see `store.memory`."""
+
+    def get(self, key: Key, wall_now: float) -> Recording | None: ...
+    def look(self, key: Key, wall_now: float) -> Recording | None: ...
+    def put(self, recording: Recording, expires_at: float, wall_now: float) -> bool: ...
+    def discard(self, key: Key) -> bool: ...
+
+
+class Shared(Protocol):
+    """The second tier: see `store.redis`."""
+
+    async def start(self) -> None: ...
+    async def flush(self, timeout_s: float) -> bool: ...
+    async def close(self) -> None: ...
+    async def get(self, key: Key) -> Recording | None: ...
+    def put(self, recording: Recording, lifetime_s: float) -> bool: ...
+    def discard(self, key: Key) -> None: ...
+
+
+class Tiers:
+    """Memory, then Redis."""
+
+    def __init__(self, memory: Memory, redis: Shared | None, freshness: Freshness, clock: Clock) -> None:
+        self._memory = memory
+        self._redis = redis
+        self._freshness = freshness
+        self._clock = clock
+        self._discards = 0
+
+    def __repr__(self) -> str:
+        return f"<Tiers {self._memory!r}, {self._redis!r}>"
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a tier beyond memory."""
+        return self._redis is not None
+
+    async def start(self) -> None:
+        """Begins to write behind."""
+        if self._redis is not None:
+            await self._redis.start()
+
+    async def close(self) -> None:
+        """Writes what still waits, within bounds, and lets go of Redis."""
+        if self._redis is not None:
+            await self._redis.flush(FLUSH_TIMEOUT_S)
+            await self._redis.close()
+
+    def peek(self, key: Key) -> Recording | None:
+        """What memory has; never suspends."""
+        return self._memory.get(key, self._clock.wall())
+
+    def look(self, key: Key) -> Recording | None:
+        """What memory has, without any effect on what is kept or counted."""
+        return self._memory.look(key, self._clock.wall())
+
+    async def find(self, key: Key, *, backfill: bool = True) -> Recording | None:
+        """What Redis has, copied to memory."""
+        if self._redis is None:
+            return None
+        discards = self._discards
+        found = await self._redis.get(key)
+        if found is None or not backfill:
+            return found
+        # While Redis was asked, a newer rendering may have been kept, or this one discarded.
+        held = self.look(key)
+        if held is not None and held.facts.made_at >= found.facts.made_at:
+            return held
+        if discards == self._discards:
+            self._memory.put(found, self._expires_at(found), self._clock.wall())
+        return found
+
+    def keep(self, recording: Recording) -> None:
+        """Memory now, Redis behind."""
+        wall_now, expires_at = self._clock.wall(), self._expires_at(recording)
+        self._memory.put(recording, expires_at, wall_now)
+        if self._redis is not None:
+            self._redis.put(recording, expires_at - wall_now)
+
+    def discard(self, key: Key) -> None:
+        """Gone from memory now, from Redis behind."""
+        self._discards += 1
+        self._memory.discard(key)
+        if self._redis is not None:
+            self._redis.discard(key)
+
+    def _expires_at(self, recording: Recording) -> float:
+        return recording.facts.made_at + self._freshness.lifetime_s

@@ -1,0 +1,65 @@
+"""What is said of an answer: `Cache-Status` (RFC 9211) to the client, an `Outcome` to metrics and logs. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from edgecache.cache.lookup import Reason, Tier
+
+
+class Result(Enum):
+    """How the cache did, in one word, as metrics have it."""
+
+    HIT_MEMORY = "hit_memory"
+    HIT_REDIS = "hit_redis"
+    STALE = "stale"
+    COLLAPSED = "collapsed"
+    MISS = "miss"
+    BYPASS = "bypass"
+    ERROR = "error"
+    NONE = "none"
+
+
+def hit(node: str, ttl_s: float, tier: Tier) -> str:
+    """A recording served without going forward."""
+    return f"{node}; hit; ttl={int(ttl_s)}; detail={tier.value}"
+
+
+def stale(node: str, ttl_s: float, forward_status: int) -> str:
+    """A recording past its time, served because going forward failed; ttl is negative."""
+    return f"{node}; fwd=stale; fwd-status={forward_status}; ttl={int(ttl_s)}; detail=stale-if-error"
+
+
+def forwarded(node: str, reason: Reason, *, stored: bool, collapsed: bool, ttl_s: float, cluster: str) -> str:
+    """Speech that a cluster is making. `stored` is a prediction: the head goes out before the last byte."""
+    told = [node, f"fwd={reason.value}"]
+    if collapsed:
+        told.append("collapsed")
+    if stored:
+        told += ["stored", f"ttl={int(ttl_s)}"]
+    return "; ".join([*told, f"detail={cluster}"])
+
+
+def unasked(node: str) -> str:
+    """A probe that found nothing and went nowhere."""
+    return f"{node}; fwd=uri-miss; stored=?0; detail=not-forwarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One exchange, after its last byte. Never the text, nor anything of a query string.
+
+    first_byte_ms, total_ms: from the request head. whole: the client was given all of it.
+    """
+
+    request_id: str
+    caller: str
+    method: str
+    route: str
+    status: int
+    result: Result
+    sent_bytes: int
+    first_byte_ms: float
+    total_ms: float
+    whole: bool
+    cluster: str = ""
+    error: str = ""

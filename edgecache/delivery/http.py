@@ -1,0 +1,308 @@
+"""HTTP: which call is meant, who may make it, and the answer's head. All speech comes from `Edge.speak`.
+
+Keeps rules 3, 7 and 8: a live answer ends only if its flight did; every bound is checked before work is done; nothing that
+is said leaves in a header, a log or an error. It does not know clusters or tiers.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import msgspec
+from aiohttp import web
+
+from edgecache.cache import status as cache_status
+from edgecache.cache.key import Key, is_key
+from edgecache.cache.lookup import Directives, Freshness, Reason, Tier
+from edgecache.cache.status import Outcome, Result
+from edgecache.clock import Clock
+from edgecache.delivery.auth import Keyring
+from edgecache.delivery.connection import Connection
+from edgecache.delivery.exchange import Exchange
+from edgecache.delivery.framing import check, loop_passed, read_body
+from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.ranges import NotModified, Part, Unsatisfiable, Whole, portion
+from edgecache.dialects import speeko
+from edgecache.errors import ClientError, SpeechError
+from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
+from edgecache.speech.utterance import Utterance
+
+AUDIO_PATH = "/v1/audio/"
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether clients should come here. The node says so; this only tells."""
+
+    started: bool = False
+    draining: bool = False
+    #: Asked at each probe: what is in the way, by name; an empty text is fine.
+    checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all exchanges of this node share."""
+
+    node: str
+    edge: Edge
+    keyring: Keyring
+    limits: RequestLimits
+    freshness: Freshness
+    readiness: Readiness
+    clock: Clock
+    report: Callable[[Outcome], None]
+
+
+Respond = Callable[[Exchange], Awaitable[web.StreamResponse]]
+
+
+class Http:
+    """Answers requests."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._edge = service.edge
+        self._cdn_id = f"edgecache-{service.node}"
+        self._routes: dict[str, dict[str, Respond]] = {
+            "/v1/tts": {"POST": self._post, "GET": self._get, "HEAD": self._get},
+            "/v1/tts/stream": {"POST": self._post_stream},
+            AUDIO_PATH + "{key}": {"GET": self._get_audio, "HEAD": self._get_audio},
+            **{path: {"GET": tell, "HEAD": tell} for path, tell in self._health().items()},
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One exchange, from its head to its last byte."""
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.begin()
+        exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
+        whole = False
+        try:
+            answer = await self._answer(exchange)
+            whole = True
+            return answer
+        finally:
+            connection.end()
+            self._service.report(exchange.outcome(whole=whole))
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        exchange.closing = self._service.readiness.draining
+        try:
+            self._check(exchange)
+            return await self._route(exchange)(exchange)
+        except SpeechError as error:
+            if exchange.status:
+                exchange.error = error.code
+                raise ConnectionResetError("An answer that has begun can only be broken off.") from error
+            return await exchange.send_problem(error, {})
+
+    def _check(self, exchange: Exchange) -> None:
+        try:
+            check(exchange.request)
+        except ClientError:
+            exchange.closing = True  # what follows on this connection may be part of what was unclear
+            raise
+
+    def _route(self, exchange: Exchange) -> Respond:
+        request = exchange.request
+        path = request.raw_path.partition("?")[0]
+        if path.startswith(AUDIO_PATH) and is_key(path[len(AUDIO_PATH) :]):
+            path = AUDIO_PATH + "{key}"
+        methods = self._routes.get(path)
+        if methods is None:
+            raise ClientError(404, "not_found", "There is nothing here. Speech is asked for by POST /v1/tts.")
+        exchange.route = path
+        respond = methods.get(request.method)
+        if respond is None:
+            raise ClientError(405, "method_not_allowed", f"Here one may {', '.join(methods)}.")
+        return respond
+
+    # Asking for speech.
+
+    async def _post(self, exchange: Exchange) -> web.StreamResponse:
+        self._admit(exchange)
+        body = await read_body(exchange.request, self._service.limits)
+        return await self._speak(exchange, speeko.read(body, self._service.limits.text_characters))
+
+    async def _post_stream(self, exchange: Exchange) -> web.StreamResponse:
+        accepted = exchange.request.headers.get("Accept", "*/*")
+        if "*/*" not in accepted and "audio/" not in accepted and "application/octet-stream" not in accepted:
+            raise ClientError(406, "not_acceptable", "Here speech is delivered as raw audio: send `Accept: audio/*`.")
+        return await self._post(exchange)
+
+    async def _get(self, exchange: Exchange) -> web.StreamResponse:
+        self._admit(exchange)
+        query = exchange.request.raw_path.partition("?")[2]
+        utterance = speeko.read_query(query, self._service.limits.text_characters)
+        if exchange.request.method == "HEAD":
+            return await self._probe(exchange, self._wish(exchange, utterance))
+        return await self._speak(exchange, utterance)
+
+    async def _get_audio(self, exchange: Exchange) -> web.StreamResponse:
+        self._admit(exchange)
+        key = Key(exchange.request.raw_path.partition("?")[0][len(AUDIO_PATH) :])
+        found = await self._edge.recorded(key, exchange.caller.namespace)
+        if found is None:
+            raise ClientError(404, "not_recorded", "There is no such recording here, or not any more.")
+        return await self._send_recorded(exchange, found)
+
+    async def _probe(self, exchange: Exchange, wish: Wish) -> web.StreamResponse:
+        found = await self._edge.probe(wish)
+        if found is not None:
+            return await self._send_recorded(exchange, found)
+        return await exchange.send_head({"Cache-Status": cache_status.unasked(self._service.node)})
+
+    async def _speak(self, exchange: Exchange, utterance: Utterance) -> web.StreamResponse:
+        wish = self._wish(exchange, utterance)
+        speech: Speech = await self._edge.speak(wish)
+        match speech:
+            case Recorded():
+                return await self._send_recorded(exchange, speech)
+            case Live():
+                return await self._send_live(exchange, speech)
+            case _ as never:
+                assert_never(never)
+
+    def _admit(self, exchange: Exchange) -> None:
+        headers = exchange.request.headers
+        presented = headers.get("X-API-Key")
+        if presented is None:
+            scheme, _, token = headers.get("Authorization", "").partition(" ")
+            presented = token.strip() if scheme.lower() == "bearer" and token else None
+        exchange.caller = self._service.keyring.admit(presented)
+
+    def _wish(self, exchange: Exchange, utterance: Utterance) -> Wish:
+        headers = exchange.request.headers
+        forwarding = {
+            "Via": f"1.1 {self._service.node} (edgecache)",
+            "CDN-Loop": loop_passed(headers.get("CDN-Loop"), self._cdn_id),
+        }
+        return Wish(utterance, exchange.caller.namespace, _directives(headers.getall("Cache-Control", ())), forwarding)
+
+    # Delivering it.
+
+    async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
+        recording = found.recording
+        exchange.result = _RECORDED[found.tier] if found.forward_status is None else Result.STALE
+        exchange.cluster = recording.facts.cluster
+        headers = self._recorded_head(exchange, found)
+        if exchange.request.method == "POST":
+            return await exchange.send(200, headers, recording.audio)
+        headers["Accept-Ranges"] = "bytes"
+        asked = exchange.request.headers
+        etag, length = recording.facts.etag, len(recording.audio)
+        wanted = asked.get("Range") if exchange.request.method == "GET" else None
+        match portion(length, etag, asked.get("If-None-Match"), wanted, asked.get("If-Range")):
+            case Whole():
+                return await exchange.send(200, headers, recording.audio)
+            case NotModified():
+                return await exchange.send(304, headers, b"")
+            case Part(first, last):
+                headers["Content-Range"] = f"bytes {first}-{last}/{length}"
+                return await exchange.send(206, headers, recording.audio[first : last + 1])
+            case Unsatisfiable():
+                error = ClientError(416, "range", f"The recording has {length} bytes.")
+                return await exchange.send_problem(error, {"Content-Range": f"bytes */{length}"})
+            case _ as never:
+                assert_never(never)
+
+    def _recorded_head(self, exchange: Exchange, found: Recorded) -> dict[str, str]:
+        recording, node = found.recording, self._service.node
+        if found.forward_status is None:
+            told = cache_status.hit(node, found.ttl_s, found.tier)
+        else:
+            told = cache_status.stale(node, found.ttl_s, found.forward_status)
+        return {
+            "Content-Type": recording.facts.media_type,
+            "Cache-Control": "no-store" if exchange.request.method == "POST" else "private, no-cache",
+            "Cache-Status": told,
+            "Age": str(int(found.age_s)),
+            "ETag": f'"{recording.facts.etag}"',
+            "Content-Location": AUDIO_PATH + recording.key,
+            "Server-Timing": (
+                f"cache;desc={found.tier.value};dur={exchange.elapsed_ms():.2f}, "
+                f"made;dur={recording.facts.first_audio_ms:.2f}"
+            ),
+        }
+
+    async def _send_live(self, exchange: Exchange, live: Live) -> web.StreamResponse:
+        exchange.result = Result.COLLAPSED if live.joined else _FORWARDED[live.reason]
+        exchange.cluster = live.head.cluster
+        headers = self._live_head(exchange, live)
+        flight, position = live.flight, 0
+        with flight.reading():
+            if exchange.request.version < (1, 1):
+                # HTTP/1.0 can't tell a broken end from an end: all of it, or an error.
+                return await exchange.send(200, headers, await flight.whole())
+            async with exchange.stream(headers) as stream:
+                while chunk := await flight.read(position):
+                    await stream.write(chunk)
+                    position += len(chunk)
+            return stream.answer
+
+    def _live_head(self, exchange: Exchange, live: Live) -> dict[str, str]:
+        head, elapsed_ms = live.head, exchange.elapsed_ms()
+        told = cache_status.forwarded(
+            self._service.node,
+            live.reason,
+            stored=head.stored,
+            collapsed=live.joined,
+            ttl_s=self._service.freshness.ttl_s,
+            cluster=head.cluster,
+        )
+        headers = {
+            "Content-Type": head.media_type,
+            "Cache-Control": "no-store" if exchange.request.method == "POST" else "private, no-cache",
+            "Cache-Status": told,
+            "Server-Timing": f"cache;desc=miss;dur={elapsed_ms:.2f}, upstream;dur={head.first_audio_s * 1000:.2f}",
+            "X-Accel-Buffering": "no",
+        }
+        if head.stored:
+            headers["Content-Location"] = AUDIO_PATH + live.flight.key
+        return headers
+
+    # Health.
+
+    def _health(self) -> dict[str, Respond]:
+        readiness = self._service.readiness
+
+        async def live(exchange: Exchange) -> web.StreamResponse:
+            return await _told(exchange, {})
+
+        async def ready(exchange: Exchange) -> web.StreamResponse:
+            checks = {name: tell() for name, tell in readiness.checks.items()}
+            checks["draining"] = "this edge is stopping" if readiness.draining else ""
+            return await _told(exchange, checks)
+
+        async def started(exchange: Exchange) -> web.StreamResponse:
+            return await _told(exchange, {"started": "" if readiness.started else "still starting"})
+
+        return {"/livez": live, "/healthz": live, "/readyz": ready, "/startupz": started}
+
+
+async def _told(exchange: Exchange, checks: dict[str, str]) -> web.StreamResponse:
+    failing = {name: why for name, why in checks.items() if why}
+    body = msgspec.json.encode({"status": "failing" if failing else "ok", "checks": checks})
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return await exchange.send(503 if failing else 200, headers, body)
+
+
+def _directives(lines: "list[str] | tuple[str, ...]") -> Directives:
+    if not lines:
+        return Directives()
+    named = {each.strip().lower() for line in lines for each in line.split(",")}
+    return Directives(
+        no_cache="no-cache" in named or "max-age=0" in named,
+        no_store="no-store" in named,
+        only_if_cached="only-if-cached" in named,
+    )
+
+
+_RECORDED = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
+_FORWARDED = {
+    Reason.URI_MISS: Result.MISS,
+    Reason.STALE: Result.MISS,
+    Reason.REQUEST: Result.MISS,
+    Reason.BYPASS: Result.BYPASS,
+}

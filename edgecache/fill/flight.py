@@ -1,0 +1,237 @@
+"""One fill under way: what has been heard so far, and everyone who is listening.
+
+Keeps rules 3, 4 and 5: readers read a shared buffer by position from byte zero, each at its own pace; what one of them
+does changes nothing for the others; one flight is one upstream response; an end is an end only if the upstream's was.
+It does not know clusters, tiers or HTTP.
+
+Theory. The one writer (the fill's task) adds bytes and then says how it ended. A reader holds nothing but a position.
+Nobody queues bytes for anybody, so a reader that stalls costs no memory beyond the rendering that all share.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from edgecache.cache.key import Key
+from edgecache.cache.recording import Recording
+from edgecache.errors import SpeechError
+
+
+class State(Enum):
+    """How far a flight is."""
+
+    ASKING = "asking"  # no audio yet: another cluster may still be asked
+    SPEAKING = "speaking"  # readers have bytes: this rendering or none
+    SEALED = "sealed"  # whole and proven so: a recording
+    ENDED = "ended"  # whole as far as HTTP says, but not to be stored
+    BROKEN = "broken"  # broke off after the first audio
+    REFUSED = "refused"  # failed before the first audio
+
+
+class Event(Enum):
+    """What the fill's task says of it."""
+
+    AUDIBLE = "audible"
+    SEAL = "seal"
+    END = "end"
+    BREAK = "break"
+    REFUSE = "refuse"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.ASKING, Event.AUDIBLE): State.SPEAKING,
+    (State.ASKING, Event.REFUSE): State.REFUSED,
+    (State.SPEAKING, Event.SEAL): State.SEALED,
+    (State.SPEAKING, Event.END): State.ENDED,
+    (State.SPEAKING, Event.BREAK): State.BROKEN,
+}
+
+#: A reader is handed at most this much at once, so that one write's time-out means something.
+READ_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known when the first audio is heard."""
+
+    media_type: str
+    cluster: str
+    first_byte_s: float
+    first_audio_s: float
+    stored: bool
+
+
+class Rendering:
+    """The bytes of one upstream response, to be read by position."""
+
+    __slots__ = ("_chunks", "_starts", "length")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._starts: list[int] = []
+        self.length = 0
+
+    def add(self, chunk: bytes) -> None:
+        """The next bytes."""
+        if chunk:
+            self._chunks.append(chunk)
+            self._starts.append(self.length)
+            self.length += len(chunk)
+
+    def clear(self) -> None:
+        """Forget what a failed attempt gave before its first audio."""
+        self.__init__()  # type: ignore[misc]  # the same empty state, in one place
+
+    def collapse(self) -> bytes:
+        """All bytes as one; readers' positions stay right."""
+        if len(self._chunks) != 1:
+            self._chunks = [b"".join(self._chunks)]
+            self._starts = [0]
+        return self._chunks[0]
+
+    def read(self, position: int) -> bytes:
+        """Bytes from this position on, at most READ_BYTES; empty when there are none yet."""
+        if position >= self.length:
+            return b""
+        at = bisect_right(self._starts, position) - 1
+        offset = position - self._starts[at]
+        chunk = self._chunks[at]
+        return chunk if offset == 0 and len(chunk) <= READ_BYTES else chunk[offset : offset + READ_BYTES]
+
+
+class Flight:
+    """A fill under way, for one key."""
+
+    __slots__ = (
+        "_waiters",
+        "error",
+        "head",
+        "key",
+        "not_stored",
+        "readers",
+        "recording",
+        "rendering",
+        "state",
+        "superseded_by",
+    )
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.state = State.ASKING
+        self.head: Head | None = None
+        self.recording: Recording | None = None
+        self.error: SpeechError | None = None
+        self.not_stored = ""
+        self.rendering = Rendering()
+        self.readers = 0
+        #: A later flight for the same key, begun because a client asked for a new take.
+        self.superseded_by: Flight | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Flight {self.key[:8]} {self.state.value} {self.rendering.length} bytes, {self.readers} readers>"
+
+    @property
+    def over(self) -> bool:
+        """Whether no more bytes will come."""
+        return self.state not in (State.ASKING, State.SPEAKING)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a later take has been sealed already."""
+        later = self.superseded_by
+        while later is not None and later.state is not State.SEALED:
+            later = later.superseded_by
+        return later is not None
+
+    # The writer's side: called by the fill's task alone.
+
+    def add(self, chunk: bytes) -> None:
+        """More bytes; readers hear them only once the flight is audible."""
+        self.rendering.add(chunk)
+        if self.state is State.SPEAKING:
+            self._wake()
+
+    def audible(self, head: Head) -> None:
+        """The first audio is there."""
+        self.head = head
+        self._move(Event.AUDIBLE)
+
+    def seal(self, recording: Recording) -> None:
+        """Whole, and proven so."""
+        self.recording = recording
+        self._move(Event.SEAL)
+
+    def end(self, not_stored: str) -> None:
+        """Over as HTTP says it must be, but for this reason not to be stored."""
+        self.not_stored = not_stored
+        self._move(Event.END)
+
+    def fail(self, error: SpeechError) -> None:
+        """It goes no further: a proper error before the first audio, a break after it."""
+        self.error = error
+        self._move(Event.REFUSE if self.state is State.ASKING else Event.BREAK)
+
+    def _move(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state, event]
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # The readers' side.
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Counts a reader while it listens."""
+        self.readers += 1
+        try:
+            yield
+        finally:
+            self.readers -= 1
+
+    async def begun(self) -> Head:
+        """Waits for the first audio. SpeechError: there will be none."""
+        while self.state is State.ASKING:
+            await self._changed()
+        if self.head is None:
+            raise self._error()
+        return self.head
+
+    async def read(self, position: int) -> bytes:
+        """The next bytes from this position; empty at the end. SpeechError: it broke off."""
+        while True:
+            chunk = self.rendering.read(position)
+            if chunk:
+                return chunk
+            if self.state is State.BROKEN:
+                raise self._error()
+            if self.over:
+                return b""
+            await self._changed()
+
+    async def whole(self) -> bytes:
+        """All bytes, once it is over; shared, not a copy. SpeechError: it broke off."""
+        while not self.over:
+            await self._changed()
+        if self.error is not None:
+            raise self.error
+        return self.rendering.collapse()
+
+    def _error(self) -> SpeechError:
+        assert self.error is not None, self
+        return self.error
+
+    async def _changed(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)

@@ -1,0 +1,327 @@
+"""This edge as a whole: the only file that knows all parts. It builds them, starts them in order, and takes them down.
+
+Life: construct (no I/O), `start()`, serve, `drain()`, `close()`. Draining turns readiness off, stops accepting, and lets
+streams finish within their time; what does not finish is broken off, and nothing partial is stored (rule 2).
+"""
+
+import asyncio
+import errno
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from aiohttp import web
+
+from edgecache.cache.lookup import Freshness, Hit, Miss, Stale
+from edgecache.clock import Clock, SystemClock
+from edgecache.clusters.fleet import Fleet, FleetPolicies
+from edgecache.delivery.auth import OPEN, Keyring, read_keys
+from edgecache.delivery.connection import Connection, Server
+from edgecache.delivery.http import Http, Readiness, Service
+from edgecache.dialects import speeko
+from edgecache.errors import SettingsError
+from edgecache.fill.edge import Edge, Explanation, Wish
+from edgecache.fill.fills import Fills
+from edgecache.ops import log, startup, systemd
+from edgecache.ops.admin import Answers, application
+from edgecache.settings import Settings
+from edgecache.speech.utterance import decode
+from edgecache.store.memory import MemoryTier
+from edgecache.store.private import PrivateRedis, default_directory
+from edgecache.store.redis import RedisTier
+from edgecache.store.tiers import Tiers
+
+#: What is left of a stream after the drain time is broken off within this.
+CLOSE_S = 0.05
+DIALECTS = {"speeko": speeko.Speeko()}
+
+
+class Node:
+    """One edge."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        startup.check()
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.readiness = Readiness(checks={"clusters": self._clusters_ready})
+        self._keyring = _keyring(settings)
+        policies = FleetPolicies(
+            settings.timeouts, settings.pool, settings.probing, settings.health, settings.selection
+        )
+        self._fleet = Fleet(settings.clusters, policies, DIALECTS, self.clock, on_change=_cluster_changed)
+        self._memory = MemoryTier(settings.cache.memory)
+        self._private: PrivateRedis | None = None
+        self._redis: RedisTier | None = None
+        self._server: Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._admin: web.AppRunner | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._began_s = self.clock.monotonic()
+        self.port = self.admin_port = 0
+
+    def __repr__(self) -> str:
+        return f"<Node {self.settings.node.name} port {self.port}>"
+
+    async def start(self) -> None:
+        """Begins to serve. SettingsError: an address is taken or a key file is bad; nothing is left running."""
+        try:
+            await self._start_parts()
+            await self._listen()
+        except BaseException:
+            await self.close()
+            raise
+        self.readiness.started = True
+        watchdog_s = systemd.watchdog_s()
+        if watchdog_s is not None:
+            self._background.append(asyncio.create_task(systemd.keep_watchdog(watchdog_s), name="watchdog"))
+        systemd.notify("READY=1", f"STATUS=serving on port {self.port}")
+
+    async def _start_parts(self) -> None:
+        cache, freshness = self.settings.cache, self.settings.cache.freshness
+        self._redis = await self._connect_redis()
+        self.tiers = Tiers(self._memory, self._redis, freshness, self.clock)
+        await self.tiers.start()
+        await self._fleet.start()
+        self.fills = Fills(
+            self.settings.fills, self._fleet, self.tiers.keep, self.clock, self.settings.timeouts.first_byte_s
+        )
+        self.edge = Edge(cache.key, freshness, self.tiers, self.fills, self.clock)
+
+    async def _connect_redis(self) -> RedisTier | None:
+        access, naming = self.settings.cache.redis, self.settings.cache.key
+        if access.url == "off":
+            log.event(logging.INFO, "Redis is off: recordings are kept in memory alone")
+            return None
+        url = access.url
+        if url is None:
+            directory = Path(access.private_directory) if access.private_directory else default_directory()
+            self._private = PrivateRedis(access, directory)
+            url = await self._private.start()
+            if url is None:
+                log.event(
+                    logging.WARNING,
+                    "no redis-server or valkey-server is installed: recordings are kept in memory alone, "
+                    "and gone when this process ends",
+                )
+                return None
+            log.event(logging.INFO, "a private Redis keeps recordings", url=url)
+        return RedisTier(access, naming, self.clock, url=url, on_change=_redis_changed)
+
+    async def _listen(self) -> None:
+        loop, listen = asyncio.get_running_loop(), self.settings.listen
+        report = log.access if self.settings.log.access else lambda _: None
+        service = Service(
+            node=self.settings.node.name,
+            edge=self.edge,
+            keyring=self._keyring,
+            limits=self.settings.limits,
+            freshness=self.settings.cache.freshness,
+            readiness=self.readiness,
+            clock=self.clock,
+            report=report,
+        )
+        self._server = Server(Http(service).handle, self.settings.limits)
+        with _address_errors("listen", listen.host, listen.port):
+            serving = await loop.create_server(self._server, listen.host, listen.port, backlog=1024)
+        self._listeners.append(serving)
+        self.port = serving.sockets[0].getsockname()[1]
+        await self._listen_admin()
+
+    async def _listen_admin(self) -> None:
+        admin = self.settings.admin
+        answers = Answers(self._ready, self.status, self._clusters_status, self.explain)
+        self._admin = web.AppRunner(application(answers), access_log=None, handle_signals=False)
+        await self._admin.setup()
+        site = web.TCPSite(self._admin, admin.host, admin.port)
+        with _address_errors("admin", admin.host, admin.port):
+            await site.start()
+        addresses = self._admin.addresses
+        self.admin_port = addresses[0][1] if addresses else admin.port
+
+    async def drain(self) -> None:
+        """Stops accepting and lets what is under way finish, within the drain time."""
+        self.readiness.draining = True
+        systemd.notify("STOPPING=1")
+        deadline_s = self.clock.monotonic() + self.settings.drain_s
+        for listener in self._listeners:
+            listener.close()
+        if self._server is None:
+            return
+        open_streams = sum(each.busy for each in self._server.connections if isinstance(each, Connection))
+        log.event(logging.INFO, "draining", streams=open_streams, fills=self.fills.under_way)
+        self._server.pre_shutdown()
+        await self._server.shutdown(timeout=self.settings.drain_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline_s - self.clock.monotonic())):
+                await self.fills.drain()
+
+    async def close(self) -> None:
+        """Takes everything down at once; drain first to be kind."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        if hasattr(self, "fills"):
+            await self.fills.close()
+        if self._server is not None:
+            self._server.pre_shutdown()  # idle connections; without it, and with a timeout of 0, aiohttp waits for ever
+            await self._server.shutdown(timeout=CLOSE_S)
+        if self._admin is not None:
+            await self._admin.cleanup()
+        await self._fleet.close()
+        if hasattr(self, "tiers"):
+            await self.tiers.close()
+        if self._private is not None:
+            await self._private.close()
+
+    # What operators ask.
+
+    def status(self) -> Mapping[str, object]:
+        """Everything in one object, for `/status`."""
+        tiers: dict[str, object] = {
+            "memory": {"recordings": len(self._memory), "held_bytes": self._memory.held_bytes},
+            "redis": "off" if self._redis is None else self._redis.status(),
+        }
+        return {
+            "node": self.settings.node.name,
+            "region": self.settings.node.region,
+            "version": version("edgecache"),
+            "uptime_s": round(self.clock.monotonic() - self._began_s, 1),
+            "draining": self.readiness.draining,
+            "tiers": tiers,
+            "fills": {
+                "under_way": self.fills.under_way,
+                "held_bytes": self.fills.held_bytes,
+                "led": self.fills.led,
+                "joined": self.fills.joined,
+                "sealed": self.fills.sealed,
+                "broken": self.fills.broken,
+                "refused": self.fills.refused,
+            },
+            "record_mismatches": self.edge.counters.mismatches,
+            "stale_served": self.edge.counters.stale_served,
+            "connections": 0 if self._server is None else len(self._server.connections),
+        }
+
+    async def explain(self, body: bytes, namespace: str | None) -> Mapping[str, object]:
+        """What would become of this request, without any effect."""
+        wanted = speeko.read(body, self.settings.limits.text_characters)
+        wish = Wish(wanted, namespace or "default")
+        return _told(await self.edge.explain(wish), self.settings.cache.freshness)
+
+    def _clusters_status(self) -> list[Mapping[str, object]]:
+        return [each.told() for each in self._fleet.status()]
+
+    def _clusters_ready(self) -> str:
+        if self._fleet.ready or len(self._memory):
+            return ""
+        return "no cluster answers, and nothing is recorded yet"
+
+    def _ready(self) -> Mapping[str, str]:
+        checks = {name: tell() for name, tell in self.readiness.checks.items()}
+        return {**checks, "draining": "this edge is stopping" if self.readiness.draining else ""}
+
+
+def _told(explanation: Explanation, freshness: Freshness) -> Mapping[str, object]:
+    verdict, asked = explanation.verdict, explanation.asked
+    told: dict[str, object] = {
+        "key": asked.key,
+        "namespace": asked.namespace,
+        "utterance": decode(asked.canonical),
+        "canonical_hex": asked.canonical.hex(),
+        "verdict": type(verdict).__name__.lower(),
+        "tier": explanation.tier.value if explanation.tier else None,
+        "fill_under_way": explanation.under_way,
+    }
+    match verdict:
+        case Hit() | Stale():
+            facts = verdict.recording.facts
+            told |= {
+                "ttl_s": round(verdict.ttl_s, 1),
+                "age_s": round(verdict.age_s, 1),
+                "gone_in_s": round(freshness.lifetime_s - verdict.age_s, 1),
+                "bytes": len(verdict.recording.audio),
+                "media_type": facts.media_type,
+                "duration_ms": facts.duration_ms,
+                "cluster": facts.cluster,
+            }
+        case Miss(reason):
+            told["reason"] = reason.value
+    return told
+
+
+def _keyring(settings: Settings) -> Keyring:
+    if settings.auth is None or settings.auth.keys_file is None:
+        return OPEN
+    return read_keys(Path(settings.auth.keys_file))
+
+
+class _address_errors:  # noqa: N801 - reads as a function
+    """Turns what the system says of an address into what the operator can do."""
+
+    def __init__(self, where: str, host: str, port: int) -> None:
+        self._told = where, host, port
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        where, host, port = self._told
+        reasons = {
+            errno.EADDRINUSE: f"already in use; set {where}.port to another, or stop who has it (ss -ltnp)",
+            errno.EACCES: "not allowed; ports below 1024 need CAP_NET_BIND_SERVICE",
+            errno.EADDRNOTAVAIL: f"not an address of this machine; set {where}.host to one that is",
+        }
+        reason = reasons.get(error.errno or 0, error.strerror or str(error))
+        raise SettingsError(f"{where}: {host}:{port} is {reason}") from error
+
+
+def _cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
+    log.event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
+
+
+def _redis_changed(state: object, reason: str) -> None:
+    log.event(logging.WARNING, "Redis changed", state=getattr(state, "value", state), reason=reason)
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; a second signal stops at once."""
+    log.start(settings.log)
+    began_s = time.monotonic()
+    node = Node(settings)
+    stop, now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (now if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, log.event, logging.WARNING, "SIGHUP: restart to read the configuration anew")
+    await node.start()
+    took_s = round(time.monotonic() - began_s, 2)
+    listen = settings.listen
+    log.event(
+        logging.INFO,
+        "serving",
+        url=f"http://{listen.host}:{node.port}",
+        admin=f"http://{settings.admin.host}:{node.admin_port}",
+        ready_in_s=took_s,
+    )
+    await stop.wait()
+    draining = asyncio.create_task(node.drain(), name="drain")
+    at_once = asyncio.create_task(now.wait(), name="second signal")
+    await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
+    if now.is_set():
+        log.event(logging.WARNING, "second signal: stopping at once; streams are broken off")
+    for task in (draining, at_once):
+        task.cancel()
+    await asyncio.gather(draining, at_once, return_exceptions=True)
+    await node.close()
+    log.event(logging.INFO, "stopped")

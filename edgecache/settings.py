@@ -1,0 +1,325 @@
+"""All that may be configured, composed of what each part declares; how it is read, checked across parts, and shown.
+
+Keeps the rule that every mistake is reported at once and nothing is applied while there is one. It does not know what
+YAML, the environment or a report look like (`configuration` does), and it builds no part.
+"""
+# ruff: noqa: RUF009 - option() calls dataclasses.field(), which is what the rule asks for
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from edgecache.cache.key import Naming
+from edgecache.cache.lookup import Freshness
+from edgecache.clusters.cluster import Cluster, HealthPolicy, Pool, Probing, SelectionPolicy, Timeouts
+from edgecache.configuration import document, writing
+from edgecache.configuration import schema as json_schema
+from edgecache.configuration.declaration import declare
+from edgecache.configuration.environment import Overlay
+from edgecache.configuration.reading import Reading
+from edgecache.configuration.report import Findings, Origin, SettingsProblems, shown
+from edgecache.configuration.scalars import did_you_mean
+from edgecache.delivery.auth import Auth, read_keys
+from edgecache.delivery.limits import Listen, RequestLimits
+from edgecache.errors import SettingsError
+from edgecache.fill.fills import FillLimits
+from edgecache.ops.log import Logging
+from edgecache.option import option, required
+from edgecache.store.tiers import MemoryLimits, RedisAccess
+
+PREFIX = "EDGECACHE_"
+#: Variables of the command line, which are no settings.
+OTHER_VARIABLES = ("EDGECACHE_CONFIG", "EDGECACHE_URL", "EDGECACHE_ADMIN_URL", "EDGECACHE_API_KEY")
+DIALECTS = ("speeko",)
+#: Names stand in metrics, logs and `Cache-Status`, so they are tokens.
+_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TOKEN_HINT = "use letters, digits, `.`, `_` and `-`, at most 64"
+_KEYS_REMEDY = "add `auth: {keys_file: keys.txt}` (`edgecache keys new NAME` makes its lines), or listen on 127.0.0.1"
+
+
+def _like(part: type[Any], name: str) -> Any:
+    """The same option as in that part."""
+    found = next(each for each in fields(part) if each.name == name)
+    return field(default=found.default, metadata=found.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeName:
+    """Who this edge is."""
+
+    name: str = option("edge", "What this edge is called in `Via`, `Cache-Status`, metrics and logs.")
+    region: str | None = option(None, "Where it is; for people and metrics.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What is kept, where, and for how long."""
+
+    ttl_s: float = _like(Freshness, "ttl_s")
+    stale_if_error_s: float = _like(Freshness, "stale_if_error_s")
+    memory: MemoryLimits = option(MemoryLimits, "The memory tier: this process's own.")
+    redis: RedisAccess = option(RedisAccess, "The region's shared tier. Never needed to speak.")
+    key: Naming = option(Naming, "How recordings are named.")
+
+    @property
+    def freshness(self) -> Freshness:
+        """How long a recording may be spoken."""
+        return Freshness(self.ttl_s, self.stale_if_error_s)
+
+
+def _admin() -> Listen:
+    return Listen(port=9901)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it."""
+
+    node: NodeName = option(NodeName, "Who this edge is.")
+    listen: Listen = option(Listen, "Where clients are served.")
+    admin: Listen = option(_admin, "Where metrics and admin calls are served: loopback only, they ask for no key.")
+    workers: int | Literal["auto"] = option(
+        1, "Processes; auto: one per core. This version serves with one.", minimum=1
+    )
+    auth: Auth | None = option(None, "Who may ask. Absent: anyone, and then only loopback is served.")
+    cache: Cache = option(Cache, "What is kept, where, and for how long.")
+    clusters: tuple[Cluster, ...] = required(
+        'The TTS clusters that are asked on a miss, such as `- {name: syd, url: "http://127.0.0.1:9001"}`.'
+    )
+    timeouts: Timeouts = option(Timeouts, "How long a cluster may take.")
+    pool: Pool = option(Pool, "Warm connections to clusters.")
+    probing: Probing = option(Probing, "How the distance to clusters is measured.")
+    health: HealthPolicy = option(HealthPolicy, "When a cluster is left alone, and for how long.")
+    selection: SelectionPolicy = option(SelectionPolicy, "When a nearer cluster takes over.")
+    fills: FillLimits = option(FillLimits, "Bounds on what is under way.")
+    limits: RequestLimits = option(RequestLimits, "Bounds on what a client may send, and how slowly.")
+    log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
+    drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings without a mistake. origins: where each value came from, by its dotted key."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+    path: Path | None
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+    """The file's settings with the environment over them; no path: the environment's alone.
+
+    SettingsProblems, a SettingsError: every mistake, ready to print.
+    """
+    findings, tree = Findings(None, "the environment"), None
+    directory, top = Path(), Origin()
+    if path is not None:
+        findings, tree = document.read(path)
+        directory, top = path.absolute().parent, Origin(str(path), 1, 1)
+        if tree is None and findings.problems:
+            raise findings.error()
+    declared = declare(Settings)
+    tree = Overlay(declared, PREFIX, findings, OTHER_VARIABLES).lay(tree, environ)
+    reading = Reading(findings, environ, directory)
+    settings: Settings = reading.read(declared, tree, top)
+    _Checks(settings, reading, findings).all()
+    if findings.problems:
+        raise findings.error()
+    return Loaded(settings, reading.origins, path)
+
+
+def problems_of(error: SettingsError) -> list[dict[str, Any]]:
+    """The mistakes for programs; one without a place if the error has only words."""
+    if isinstance(error, SettingsProblems):
+        return error.as_json()
+    return [{"where": "", "line": None, "column": None, "key": "", "message": str(error), "hint": None}]
+
+
+def show(loaded: Loaded, *, origin: bool) -> list[tuple[str, str, str]]:
+    """Key, value as the file would say it (secrets are stars), and where it came from (empty unless asked for)."""
+    rows = writing.rows(declare(Settings), loaded.settings, loaded.origins)
+    return [(key, spelled, where if origin else "") for key, spelled, where in rows]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file."""
+    return json_schema.schema(declare(Settings), "edgecache configuration")
+
+
+def reference() -> str:
+    """All keys as Markdown tables: what docs/configuration.md holds."""
+    return writing.reference(declare(Settings))
+
+
+class _Checks:
+    """What values must be to each other, or to the world. A value that is already known to be wrong is left alone."""
+
+    def __init__(self, settings: Settings, reading: Reading, findings: Findings) -> None:
+        self._settings = settings
+        self._reading = reading
+        self._findings = findings
+
+    def all(self) -> None:
+        """Every check."""
+        self._names()
+        for index, cluster in enumerate(self._settings.clusters):
+            self._cluster(f"clusters.{index}", cluster)
+        self._redis()
+        self._keys_file()
+        self._listeners()
+        self._workers()
+        self._orders()
+        if not self._settings.probing.path.startswith("/"):
+            self._wrong("probing.path", 'must begin with "/"')
+
+    def _wrong(self, key: str, message: str, hint: str | None = None) -> None:
+        if self._findings.sound(key):
+            self._findings.add(self._reading.place(key), key, message, hint)
+
+    def _names(self) -> None:
+        named = {"node.name": self._settings.node.name}
+        named |= {f"clusters.{index}.name": cluster.name for index, cluster in enumerate(self._settings.clusters)}
+        for key, name in named.items():
+            if not _TOKEN.fullmatch(name):
+                self._wrong(key, f"{shown(name)} can't be a name", _TOKEN_HINT)
+        first: dict[str, str] = {}
+        for index, cluster in enumerate(self._settings.clusters):
+            key = f"clusters.{index}.name"
+            if cluster.name in first:
+                place = self._reading.place(first[cluster.name])
+                self._wrong(key, f"{shown(cluster.name)} is another cluster's name already", f"that one: {place}")
+            first.setdefault(cluster.name, key)
+
+    def _cluster(self, key: str, cluster: Cluster) -> None:
+        urls = {f"{key}.urls.{index}": url for index, url in enumerate(cluster.urls)}
+        if self._findings.sound(f"{key}.url", f"{key}.urls"):
+            if cluster.url is None and not urls:
+                self._wrong(key, "has no url", 'add `url: "http://host:port"`, or several as `urls`')
+            if cluster.url is not None and urls:
+                self._wrong(f"{key}.urls", "url is given too", "give `url` or `urls`, not both")
+        if cluster.url is not None:
+            urls[f"{key}.url"] = cluster.url
+        for place, url in urls.items():
+            wrong = _wrong_with_url(url)
+            if wrong:
+                self._wrong(place, wrong, "write it as http://host:port or https://host")
+        for count, url in enumerate(cluster.urls):
+            if url in cluster.urls[:count]:
+                self._wrong(f"{key}.urls.{count}", "is in the list twice", "delete one of them")
+        if cluster.dialect not in DIALECTS:
+            hint = did_you_mean(cluster.dialect, DIALECTS) or f"known: {', '.join(DIALECTS)}"
+            self._wrong(f"{key}.dialect", f"{shown(cluster.dialect)} is no dialect of this version", hint)
+        if cluster.api_key is not None and not (cluster.api_key.isascii() and cluster.api_key.isprintable()):
+            self._wrong(f"{key}.api_key", "holds a character that no HTTP header can carry")
+
+    def _redis(self) -> None:
+        access = self._settings.cache.redis
+        if access.url is None or access.url == "off":
+            return
+        parts = _split(access.url)
+        known = ("redis", "rediss", "unix")
+        if parts is None or parts.scheme not in known:
+            self._wrong(
+                "cache.redis.url", f"{shown(access.url)} is no Redis URL", "redis://, rediss://, unix:// or off"
+            )
+        elif parts.scheme == "unix" and not parts.path.startswith("/"):
+            self._wrong("cache.redis.url", "has no path", "write it as unix:///run/redis/redis.sock")
+        elif parts.scheme != "unix" and not parts.hostname:
+            self._wrong("cache.redis.url", "has no host", "write it as redis://host:6379/0")
+
+    def _keys_file(self) -> None:
+        auth = self._settings.auth
+        if auth is None or auth.keys_file is None or not self._findings.sound("auth.keys_file"):
+            return
+        place = self._reading.place("auth.keys_file")
+        try:
+            with open(auth.keys_file, "rb"):
+                pass
+            read_keys(Path(auth.keys_file))
+        except OSError as error:
+            hint = "`edgecache keys new NAME` makes its lines"
+            self._findings.add(place, "auth.keys_file", f"{shown(auth.keys_file, 200)} {document.failure(error)}", hint)
+        except SettingsError as error:
+            for line in str(error).splitlines():
+                self._findings.add(place, "auth.keys_file", line)
+
+    def _listeners(self) -> None:
+        settings = self._settings
+        open_to_all = settings.auth is None or settings.auth.keys_file is None
+        if open_to_all and not is_loopback(settings.listen.host) and self._findings.sound("auth.keys_file"):
+            host = shown(settings.listen.host)
+            self._wrong("listen.host", f"{host} is not loopback, and anyone could ask without a key", _KEYS_REMEDY)
+        if not is_loopback(settings.admin.host):
+            host, hint = shown(settings.admin.host), "listen on 127.0.0.1 or ::1, and let a proxy or a tunnel in"
+            self._wrong("admin.host", f"{host} is not loopback, and the admin listener asks for no key", hint)
+        if settings.listen.port and settings.listen == settings.admin:
+            key = self._written_of("admin.port", "listen.port")
+            self._wrong(key, "listen and admin have the same address", "give one of them another port")
+
+    def _workers(self) -> None:
+        if self._settings.workers != 1:
+            said = f"{self._settings.workers} worker processes are asked for, and this version serves with one"
+            self._wrong("workers", said, "write `workers: 1`")
+
+    def _orders(self) -> None:
+        """Pairs of which the first may not be more than the second."""
+        settings = self._settings
+        pairs: tuple[tuple[str, float, str, float], ...] = (
+            ("timeouts.connect", settings.timeouts.connect_s, "timeouts.total", settings.timeouts.total_s),
+            ("timeouts.first_byte", settings.timeouts.first_byte_s, "timeouts.total", settings.timeouts.total_s),
+            ("health.ejected", settings.health.ejected_s, "health.ejected_max", settings.health.ejected_max_s),
+            (
+                "fills.max_rendering",
+                settings.fills.max_rendering_bytes,
+                "fills.max_held",
+                settings.fills.max_held_bytes,
+            ),
+        )
+        said = {key: spelled for key, spelled, _ in writing.rows(declare(Settings), settings, {})}
+        for less, low, more, high in pairs:
+            if low > high and self._findings.sound(less, more):
+                key = self._written_of(more, less)
+                told = f"{less} ({said[less]}) must not be more than {more} ({said[more]})"
+                self._wrong(key, told, "change one of them")
+
+    def _written_of(self, *keys: str) -> str:
+        """The first of these keys that the operator wrote."""
+        return next((key for key in keys if self._reading.given(key)), keys[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _split(url: str) -> SplitResult | None:
+    """The URL's parts; None: it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname  # read here because it is here that they are checked
+    except ValueError:
+        return None
+    return parts
+
+
+def _wrong_with_url(url: str) -> str | None:
+    """Why a cluster can't be asked there."""
+    parts = _split(url)
+    if parts is None or any(character.isspace() for character in url):
+        return f"{shown(url)} is no URL"
+    if parts.scheme not in ("http", "https"):
+        return f"{shown(url)} is neither http:// nor https://"
+    if not parts.hostname:
+        return f"{shown(url)} has no host"
+    if "@" in parts.netloc:
+        return "has a user name or a password in it; a cluster is asked with `api_key`"
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        return f"{shown(url)} has a query or a fragment"
+    return None

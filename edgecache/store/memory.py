@@ -1,0 +1,182 @@
+"""Recordings held in this process, within a budget of bytes.
+
+Keeps rules 1 and 7: a recording leaves as it came, under the key it came under, and `held_bytes` is exactly the sum of
+what is held and never above the budget. It does not know Redis, freshness policy or a clock: `wall_now` is handed in.
+
+Theory (S3-FIFO, Yang et al., SOSP '23). Most of what is heard once is never asked for again. So a new recording waits in
+a *small* queue with a tenth of the budget. One that is asked for again while it waits moves on to the *main* queue; the
+others leave, and only their keys are remembered for a while, as *ghosts*. Who comes back as a ghost goes to main at once.
+Main is a queue with second chances: a recording asked for since its last turn goes to the back again. A hit moves
+nothing, it only counts up to three: that is why it is cheap.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from edgecache.cache.key import Key
+from edgecache.cache.recording import Recording
+from edgecache.store.tiers import MemoryLimits
+
+#: The small queue's part of the budget (the paper's 10 %).
+SMALL_SHARE = 0.10
+#: A recording larger than this part of the budget is refused: to hold it would cost too many others their place.
+LARGEST_SHARE = 0.25
+#: Counting further changes no decision (the paper's two bits).
+FREQUENCY_CAP = 3
+#: So often it has to be asked for while it waits, to move on to main: one does a little better than two (bench.hit_ratio).
+PROMOTION_FREQUENCY = 1
+#: Second chances given for one eviction: bounds the time of a put when everything in main is popular.
+SECOND_CHANCES = 64
+#: Ghosts are at most as many as recordings held (the paper's bound); a few more where there are hardly any.
+FEWEST_GHOSTS = 64
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened so far."""
+
+    hits: int = 0
+    misses: int = 0
+    evicted: int = 0
+    expired: int = 0
+    refused: int = 0
+
+
+class _Place:
+    """A recording and where it stands."""
+
+    __slots__ = ("expires_at", "frequency", "in_main", "recording", "size_bytes")
+
+    def __init__(self, recording: Recording, expires_at: float, in_main: bool, frequency: int) -> None:
+        self.recording = recording
+        self.expires_at = expires_at
+        self.size_bytes = recording.size_bytes
+        self.in_main = in_main
+        self.frequency = frequency
+
+
+_Queue = OrderedDict[Key, _Place]
+
+
+class MemoryTier:
+    """The first tier."""
+
+    __slots__ = ("_ghosts", "_main", "_places", "_small", "_small_bytes", "counters", "held_bytes", "max_size_bytes")
+
+    def __init__(self, limits: MemoryLimits) -> None:
+        self.max_size_bytes = limits.max_size_bytes
+        self.held_bytes = 0
+        self.counters = Counters()
+        self._places: dict[Key, _Place] = {}
+        self._small: _Queue = OrderedDict()
+        self._main: _Queue = OrderedDict()
+        self._ghosts: OrderedDict[Key, None] = OrderedDict()
+        self._small_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return f"<MemoryTier {len(self)} recordings, {self.held_bytes} of {self.max_size_bytes} bytes>"
+
+    def get(self, key: Key, wall_now: float) -> Recording | None:
+        """The recording under this key; an expired one is dropped."""
+        place = self._places.get(key)
+        if place is None:
+            self.counters.misses += 1
+            return None
+        if place.expires_at <= wall_now:
+            self._remove(key, place)
+            self.counters.expired += 1
+            self.counters.misses += 1
+            return None
+        if place.frequency < FREQUENCY_CAP:
+            place.frequency += 1
+        self.counters.hits += 1
+        return place.recording
+
+    def look(self, key: Key, wall_now: float) -> Recording | None:
+        """As `get`, without any effect on what is kept or counted."""
+        place = self._places.get(key)
+        return None if place is None or place.expires_at <= wall_now else place.recording
+
+    def put(self, recording: Recording, expires_at: float, wall_now: float) -> bool:
+        """Hold this recording, in place of an older one under its key. False: too large, too old, or the tier is off."""
+        key = recording.key
+        before = self._places.get(key)
+        if before is not None:
+            self._remove(key, before)
+        if recording.size_bytes > LARGEST_SHARE * self.max_size_bytes or expires_at <= wall_now:
+            self.counters.refused += 1
+            return False
+        self._make_room(recording.size_bytes)
+        returned = key in self._ghosts
+        if returned:
+            del self._ghosts[key]
+        if before is None:
+            self._add(key, _Place(recording, expires_at, returned, 0))
+        else:
+            self._add(key, _Place(recording, expires_at, before.in_main, before.frequency))
+        return True
+
+    def discard(self, key: Key) -> bool:
+        """Drop the recording under this key; whether there was one."""
+        place = self._places.get(key)
+        if place is not None:
+            self._remove(key, place)
+        return place is not None
+
+    def _add(self, key: Key, place: _Place) -> None:
+        self._places[key] = place
+        self.held_bytes += place.size_bytes
+        if place.in_main:
+            self._main[key] = place
+        else:
+            self._small[key] = place
+            self._small_bytes += place.size_bytes
+
+    def _remove(self, key: Key, place: _Place) -> None:
+        del self._places[key]
+        self.held_bytes -= place.size_bytes
+        if place.in_main:
+            del self._main[key]
+        else:
+            del self._small[key]
+            self._small_bytes -= place.size_bytes
+
+    def _make_room(self, size_bytes: int) -> None:
+        while self.held_bytes + size_bytes > self.max_size_bytes:
+            if self._small and (self._small_bytes > SMALL_SHARE * self.max_size_bytes or not self._main):
+                self._leave_small()
+            else:
+                self._leave_main()
+
+    def _leave_small(self) -> None:
+        """The oldest of the small queue moves on to main, or leaves and becomes a ghost."""
+        key, place = next(iter(self._small.items()))
+        if place.frequency >= PROMOTION_FREQUENCY:
+            self._remove(key, place)
+            self._add(key, _promoted(place))
+            return
+        self._remove(key, place)
+        self.counters.evicted += 1
+        self._ghosts[key] = None
+        while len(self._ghosts) > max(FEWEST_GHOSTS, len(self._places)):
+            self._ghosts.popitem(last=False)
+
+    def _leave_main(self) -> None:
+        """The oldest of main that was not asked for since its last turn leaves."""
+        for _ in range(SECOND_CHANCES):
+            key, place = next(iter(self._main.items()))
+            if place.frequency == 0:
+                break
+            place.frequency -= 1
+            self._main.move_to_end(key)
+        key, place = next(iter(self._main.items()))
+        self._remove(key, place)
+        self.counters.evicted += 1
+
+
+def _promoted(place: _Place) -> _Place:
+    place.in_main, place.frequency = True, 0
+    return place

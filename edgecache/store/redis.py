@@ -1,0 +1,254 @@
+"""The region's shared tier: Redis, which is never needed to speak.
+
+Keeps rule 6: `get` never raises for anything Redis does, and costs at most its budget; after some faults in a row it costs
+nothing, because a breaker opens. What Redis returns is checked before it is believed, and a broken value is a miss.
+Writes go behind (see `behind`). It does not know whose utterance was asked for: `cache.lookup` compares that.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from edgecache.cache.key import Key, Naming
+from edgecache.cache.recording import BrokenRecord, Recording, unframe
+from edgecache.clock import Clock
+from edgecache.errors import SettingsError
+from edgecache.store.behind import WriteBehind
+from edgecache.store.breaker import Breaker, BreakerState, Permit
+from edgecache.store.connections import Address, Connections, Refusal, Reply, Unanswered
+from edgecache.store.tiers import RedisAccess
+
+#: No rendering is near this large. A larger value is not ours, and is neither checked nor kept.
+MAX_VALUE_BYTES = 64 << 20
+#: A probe by hand may take longer than a hit.
+PROBE_TIMEOUT_S = 2.0
+#: How long `close` waits for questions under way after their connections are gone.
+CLOSE_TIMEOUT_S = 1.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened so far. skipped: not asked, as the breaker was open."""
+
+    hits: int = 0
+    misses: int = 0
+    timeouts: int = 0
+    faults: int = 0
+    broken_records: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one look at Redis found. fault: why there is no more to tell."""
+
+    version: str | None = None
+    max_memory_bytes: int | None = None
+    policy: str | None = None
+    pong_ms: float | None = None
+    fault: str | None = None
+
+
+class RedisTier:
+    """The second tier."""
+
+    def __init__(
+        self,
+        access: RedisAccess,
+        naming: Naming,
+        clock: Clock,
+        url: str | None = None,
+        on_change: Callable[[BreakerState, str], None] | None = None,
+    ) -> None:
+        """url: in place of the one in `access`. on_change: told the breaker's new state and why, once per change."""
+        where = url or access.url
+        if where is None:
+            raise SettingsError("cache.redis.url is missing")
+        self._access = access
+        self._naming = naming
+        self._clock = clock
+        self._on_change = on_change
+        self._address = Address(where, access.password)
+        self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
+        self._reads = Connections(self._address, access.max_connections, access.connect_timeout_s)
+        self._writes = Connections(self._address, 1, access.connect_timeout_s)
+        self._behind = WriteBehind(access, naming, clock, self._writes)
+        self._asking: set[asyncio.Task[Recording | None]] = set()
+        self.counters = Counters()
+
+    def __repr__(self) -> str:
+        return f"<RedisTier {self.state.value}, {len(self._asking)} asking, {self._behind!r}>"
+
+    @property
+    def state(self) -> BreakerState:
+        """Whether Redis is asked at all."""
+        return self._breaker.state
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much waits to be written."""
+        return self._behind.pending_bytes
+
+    def status(self) -> dict[str, object]:
+        """Everything an operator may ask, by name."""
+        return {
+            "state": self.state.value,
+            "pending_bytes": self.pending_bytes,
+            "last_write_failure": self._behind.last_failure,
+            **asdict(self.counters),
+            **asdict(self._behind.counters),
+        }
+
+    # Lifecycle.
+
+    async def start(self) -> None:
+        """Begins to write behind. Connects when it is asked something, so Redis may be down."""
+        self._behind.start()
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Waits until all is written; False: it took too long."""
+        return await self._behind.flush(timeout_s)
+
+    async def close(self) -> None:
+        """Drops the connections and what still waits; `flush` first to keep it."""
+        await self._writes.close()
+        await self._behind.close()
+        await self._reads.close()
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=CLOSE_TIMEOUT_S)
+
+    # Recordings.
+
+    async def get(self, key: Key) -> Recording | None:
+        """The recording under this key. None for every reason there can be, within the budget."""
+        waiting = self._behind.waiting(key)
+        if waiting is not None:
+            return waiting.recording
+        permit = self._admit()
+        if permit is None:
+            self.counters.skipped += 1
+            return None
+        # In a task of its own: who asks may be cancelled, the command may not.
+        asking = asyncio.create_task(self._find(key, permit), name=f"ask Redis for {key[:8]}")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return await asyncio.shield(asking)
+
+    def put(self, recording: Recording, lifetime_s: float) -> bool:
+        """Write this recording behind. False: it is not going to be written."""
+        if lifetime_s <= 0 or recording.size_bytes > MAX_VALUE_BYTES:
+            return False
+        return self._behind.put(recording, lifetime_s)
+
+    def discard(self, key: Key) -> None:
+        """Delete behind what is under this key; `get` does not find it from now on."""
+        self._behind.discard(key)
+
+    async def _find(self, key: Key, permit: Permit) -> Recording | None:
+        try:
+            reply = await self._reads.ask(("GET", self._naming.redis_key(key)), self._access.budget_s)
+        except Unanswered as fault:
+            self._count_unanswered(permit, fault)
+            return None
+        except Refusal as refusal:
+            self._count_refusal(key, permit, refusal)
+            return None
+        self._answered(permit)
+        if reply is None:
+            self.counters.misses += 1
+            return None
+        return self._checked(key, reply)
+
+    def _checked(self, key: Key, reply: Reply) -> Recording | None:
+        try:
+            if not isinstance(reply, bytes):
+                raise BrokenRecord("not a string")
+            if len(reply) > MAX_VALUE_BYTES:
+                raise BrokenRecord("too large")
+            found = unframe(key, reply)
+        except BrokenRecord:
+            self._count_broken(key)
+            return None
+        self.counters.hits += 1
+        return found
+
+    def _count_broken(self, key: Key) -> None:
+        """Deleted, so that it can be filled again; unless a newer recording is already on its way."""
+        self.counters.broken_records += 1
+        if self._behind.waiting(key) is None:
+            self._behind.discard(key)
+
+    def _count_unanswered(self, permit: Permit, fault: Unanswered) -> None:
+        if fault.timed_out:
+            self.counters.timeouts += 1
+        else:
+            self.counters.faults += 1
+        self._failed(permit, str(fault))
+
+    def _count_refusal(self, key: Key, permit: Permit, refusal: Refusal) -> None:
+        if refusal.code == "WRONGTYPE":
+            self._answered(permit)
+            self._count_broken(key)
+        else:
+            self.counters.faults += 1
+            self._failed(permit, str(refusal))
+
+    # The breaker, and who wants to know of it.
+
+    def _admit(self) -> Permit | None:
+        before = self.state
+        permit = self._breaker.admit(self._clock.monotonic())
+        self._tell(before, "probing")
+        return permit
+
+    def _answered(self, permit: Permit) -> None:
+        before = self.state
+        self._breaker.answered(permit)
+        self._tell(before, "Redis answers again")
+
+    def _failed(self, permit: Permit, why: str) -> None:
+        before = self.state
+        self._breaker.failed(permit, self._clock.monotonic())
+        self._tell(before, f"{self._breaker.faults_in_a_row} faults in a row; the last: {why}")
+
+    def _tell(self, before: BreakerState, why: str) -> None:
+        if self._on_change is not None and self.state is not before:
+            self._on_change(self.state, why)
+
+    # For operators.
+
+    async def probe(self) -> Probe:
+        """Looks at Redis once, on a connection of its own."""
+        connections = Connections(self._address, 1, PROBE_TIMEOUT_S)
+        asking = asyncio.create_task(self._probe(connections), name="probe Redis")
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            await connections.close()
+            await asyncio.wait([asking])
+
+    async def _probe(self, connections: Connections) -> Probe:
+        try:
+            await connections.ask(("PING",), PROBE_TIMEOUT_S)
+            began_s = self._clock.monotonic()
+            await connections.ask(("PING",), PROBE_TIMEOUT_S)
+            pong_ms = (self._clock.monotonic() - began_s) * 1000
+        except (Unanswered, Refusal) as fault:
+            return Probe(fault=str(fault))
+        try:
+            said = parse_info(await connections.ask(("INFO",), PROBE_TIMEOUT_S))
+        except (Unanswered, Refusal) as fault:
+            return Probe(pong_ms=pong_ms, fault=str(fault))
+        limit = said.get("maxmemory", "")
+        return Probe(
+            said.get("valkey_version") or said.get("redis_version"),
+            int(limit) if limit.isdigit() else None,
+            said.get("maxmemory_policy"),
+            pong_ms,
+        )
+
+
+def parse_info(reply: Reply) -> dict[str, str]:
+    """The lines of INFO by name."""
+    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else ""
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

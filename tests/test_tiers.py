@@ -1,0 +1,88 @@
+"""Memory, then Redis: what is found further away is copied nearer, and a purge holds."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from edgecache.cache.lookup import Freshness
+from edgecache.clock import SystemClock
+from edgecache.store.memory import MemoryTier
+from edgecache.store.redis import RedisTier
+from edgecache.store.tiers import MemoryLimits, RedisAccess, Tiers
+from tests.redis_server import RedisServer
+from tests.redis_tier import NAMING, key_of, spoken
+
+
+@asynccontextmanager
+async def tiers(url: str, freshness: Freshness | None = None) -> AsyncIterator[tuple[Tiers, MemoryTier]]:
+    memory = MemoryTier(MemoryLimits(8 << 20))
+    redis = RedisTier(RedisAccess(budget_s=0.5), NAMING, SystemClock(), url)
+    made = Tiers(memory, redis, freshness or Freshness(), SystemClock())
+    await made.start()
+    try:
+        yield made, memory
+    finally:
+        await made.close()
+
+
+@pytest.mark.redis
+async def test_what_another_node_kept_is_found_and_copied_to_memory(redis_server: RedisServer) -> None:
+    recording = spoken("hello", made_at=time.time() - 100)
+    async with tiers(redis_server.url) as (first, _):
+        first.keep(recording)
+        assert first.peek(recording.key) is recording
+    async with tiers(redis_server.url, Freshness(150, 0)) as (second, memory):
+        assert second.peek(recording.key) is None
+        assert await second.find(recording.key, backfill=False) == recording
+        assert second.look(recording.key) is None
+        assert await second.find(recording.key) == recording
+        assert second.peek(recording.key) == recording
+        assert memory.look(recording.key, time.time() + 60) is None  # it lives on for what is left of its lifetime
+
+
+@pytest.mark.redis
+async def test_what_is_discarded_while_redis_is_asked_does_not_come_back(redis_server: RedisServer) -> None:
+    async with tiers(redis_server.url) as (first, memory):
+        first.keep(spoken("hello"))
+    async with tiers(redis_server.url) as (second, memory):
+        finding = asyncio.create_task(second.find(key_of("hello")))
+        await asyncio.sleep(0)
+        second.discard(key_of("hello"))
+        await finding
+        assert len(memory) == 0
+        assert await second.find(key_of("hello")) is None
+
+
+@pytest.mark.redis
+async def test_a_newer_rendering_is_not_replaced_by_an_older_one(redis_server: RedisServer) -> None:
+    older, newer = spoken("hello", made_at=time.time() - 50), spoken("hello", 3000)
+    async with tiers(redis_server.url) as (first, _):
+        first.keep(older)
+    async with tiers(redis_server.url) as (second, _):
+        finding = asyncio.create_task(second.find(older.key))
+        await asyncio.sleep(0)
+        second.keep(newer)
+        assert await finding is newer
+        assert second.peek(newer.key) is newer
+
+
+async def test_memory_alone() -> None:
+    alone = Tiers(MemoryTier(MemoryLimits()), None, Freshness(), SystemClock())
+    await alone.start()
+    recording = spoken("hello")
+    alone.keep(recording)
+    assert not alone.shared
+    assert alone.peek(recording.key) is recording
+    assert await alone.find(key_of("other")) is None
+    alone.discard(recording.key)
+    assert alone.peek(recording.key) is None
+    await alone.close()
+
+
+def test_memory_answers_without_suspending() -> None:
+    alone = Tiers(MemoryTier(MemoryLimits()), None, Freshness(), SystemClock())
+    with pytest.raises(StopIteration):
+        alone.find(key_of("hello")).send(None)
