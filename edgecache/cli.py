@@ -1,23 +1,29 @@
 """The command line. Each command imports what it needs when it runs, so that `--version` and `--help` are quick.
 
-stdout is for data, stderr for talk. Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 no edge answers.
+stdout is for data, stderr for talk. Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 no edge answers,
+130 interrupted.
 """
 
+import io
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
-
-if TYPE_CHECKING or sys.argv[1:] not in (["--version"], ["version"]):
-    import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import typer
+
     from edgecache.settings import Loaded
 
-FAILED, USAGE, UNREACHABLE = 1, 2, 3
-DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_ADMIN = "http://127.0.0.1:9901"
+PROGRAM = "edgecache"
+EXAMPLES = """Examples:
+
+  edgecache demo
+  edgecache say 'Hello edge' -o hello.wav
+  edgecache check --probe -c edge.yaml
+"""
 
 
 def main() -> None:
@@ -25,38 +31,62 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["version"]):
         print(_version())
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+    code = _ended()
+    raise SystemExit(code if _flushed() else code or 1)
+
+
+def _ended() -> int:
+    """Runs the command that was typed: its exit code."""
+    from edgecache.commands.terminal import FAILED, FULL, INTERRUPTED, USAGE, Ended, complain
+    from edgecache.errors import SettingsError
+
     try:
-        _program()()
+        _program()(prog_name=PROGRAM)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(FAILED) from None
+        return INTERRUPTED
+    except SettingsError as error:
+        complain(str(error))
+        return USAGE
+    except Ended as error:
+        complain(str(error))
+        return error.code
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        complain(f"stdout can't be written: {error.strerror}")
+        return FAILED
+    return 0
+
+
+def _flushed() -> bool:
+    """Whether all that was printed could be; a reader that left (`| head -1`) needs not be told."""
+    if sys.stdout is None:  # closed by who started us: `>&-`
+        return True
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: stdout can't be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more when it ends, and complains
+        return False
+    return True
 
 
 def _version() -> str:
     from importlib.metadata import version
 
-    return f"edgecache {version('edgecache')}"
+    return f"{PROGRAM} {version(PROGRAM)}"
 
 
-def _talk(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _fail(line: str, code: int) -> NoReturn:
-    _talk(f"error: {line}" if not line.startswith("error") else line)
-    raise SystemExit(code)
-
-
-def _load(config: Path | None) -> "Loaded":
-    from edgecache.errors import SettingsError
+def _load(config: Path | None, flags: Mapping[str, str] | None = None) -> "Loaded":
+    """flags: settings as variables, over those of the environment."""
     from edgecache.settings import load
 
-    try:
-        return load(config, os.environ)
-    except SettingsError as error:
-        _fail(str(error), USAGE)
+    return load(config, {**os.environ, **(flags or {})})
 
 
 def _run(main: Any) -> None:
@@ -64,44 +94,23 @@ def _run(main: Any) -> None:
 
     import uvloop
 
-    from edgecache.errors import SettingsError
-
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
-    except SettingsError as error:
-        _fail(str(error), USAGE)
-
-
-def _target(url: str, api_key: str | None) -> Any:
-    from edgecache.commands.asking import Target
-
-    return Target(url, api_key)
-
-
-def _ask(asking: Any) -> Any:
-    """Runs one request to an edge; what goes wrong becomes an exit code."""
-    from edgecache.commands.asking import Refused, Unreachable
-
-    try:
-        return asking()
-    except Unreachable as error:
-        _fail(str(error), UNREACHABLE)
-    except Refused as error:
-        _fail(str(error), FAILED)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 def _program() -> "typer.Typer":
+    import typer
+
     app = typer.Typer(
-        name="edgecache",
+        name=PROGRAM,
         help="An edge cache for text-to-speech: hears a request once and speaks it for ever after.",
-        epilog="Try: edgecache demo   ·   edgecache say 'Hello edge'   ·   edgecache check --probe -c config/edge.yaml",
+        epilog=EXAMPLES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
     keys = typer.Typer(help="API keys of clients.", no_args_is_help=True)
     config = typer.Typer(help="What is configured, and what may be.", no_args_is_help=True)
-    for register in (_serving, _demonstrating, _asking, _checking):
+    for register in (_serving, _demonstrating, _speaking, _looking, _checking, _describing):
         register(app)
     _configuration(config)
     _keys(keys)
@@ -110,120 +119,103 @@ def _program() -> "typer.Typer":
     return app
 
 
-if TYPE_CHECKING or "typer" in sys.modules:
-    Config = Annotated[
-        Path | None, typer.Option("--config", "-c", envvar="EDGECACHE_CONFIG", help="The YAML configuration.")
-    ]
-    Url = Annotated[str, typer.Option("--url", envvar="EDGECACHE_URL", help="Where the edge listens.")]
-    Admin = Annotated[str, typer.Option("--admin", envvar="EDGECACHE_ADMIN_URL", help="Where its admin listens.")]
-    ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="Your API key.")]
-    Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
-    Text = Annotated[str, typer.Argument(help="What is to be spoken.")]
-    Voice = Annotated[str | None, typer.Option("--voice", "-v", help="voice_id")]
-    Language = Annotated[str | None, typer.Option("--language", "-l", help="language")]
-    Field = Annotated[
-        list[str] | None, typer.Option("--field", help="Any other field, as NAME=VALUE (JSON, else text).")
-    ]
-
-
-def _fields(text: str, voice: str | None, language: str | None, others: list[str] | None) -> dict[str, object]:
-    fields: dict[str, object] = {"text": text}
-    if voice is not None:
-        fields["voice_id"] = voice
-    if language is not None:
-        fields["language"] = language
-    for other in others or []:
-        name, is_pair, spelled = other.partition("=")
-        if not is_pair:
-            _fail(f"--field takes NAME=VALUE, not {other!r}", USAGE)
-        try:
-            fields[name] = json.loads(spelled)
-        except ValueError:
-            fields[name] = spelled
-    return fields
-
-
 def _serving(app: "typer.Typer") -> None:
+    from edgecache.commands.options import Config, Listen, ListenAdmin
+
     @app.command()
-    def serve(config: Config = None) -> None:
+    def serve(config: Config = None, listen: Listen = None, admin: ListenAdmin = None) -> None:
         """Run the daemon until SIGTERM or Ctrl-C; a second one stops at once."""
-        loaded = _load(config)
-        from edgecache.node import serve as serve_node
+        from edgecache.commands.addresses import listening, of_flags
+        from edgecache.errors import SettingsError
 
-        _run(serve_node(loaded.settings))
+        flags = {**listening("--listen", "listen", listen), **listening("--admin", "admin", admin)}
+        try:
+            loaded = _load(config, flags)
+            from edgecache.node import serve as serve_node
 
-    @app.command()
-    def version(as_json: Json = False) -> None:
-        """Print the version."""
-        told = _version()
-        print(json.dumps({"version": told.split()[1], "python": sys.version.split()[0]}) if as_json else told)
-
-    @app.callback(invoke_without_command=True)
-    def top(
-        show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    ) -> None:
-        if show_version:
-            print(_version())
-            raise typer.Exit
+            _run(serve_node(loaded.settings))
+        except SettingsError as error:
+            raise SettingsError(of_flags(error, flags)) from error
 
 
 def _demonstrating(app: "typer.Typer") -> None:
+    from edgecache.commands.options import (
+        DemoPort,
+        ListKnobs,
+        OriginHost,
+        OriginKey,
+        OriginName,
+        OriginPort,
+        Speaker,
+        SpokenBy,
+        TurnedKnob,
+    )
+
     @app.command()
-    def demo(
-        port: Annotated[int, typer.Option(help="The edge's port; another is taken if it is in use.")] = 8080,
-        voice: Annotated[str, typer.Option(help="espeak-ng, tone, or auto.")] = "auto",
-    ) -> None:
+    def demo(port: DemoPort = 8080, voice: SpokenBy = Speaker.AUTO) -> None:
         """A small world on this machine: two TTS clusters, one near and one far, and an edge in front."""
         from edgecache.demo.world import World
 
-        raise SystemExit(World(port, voice).run())
+        raise SystemExit(World(port, voice.value).run())
 
     @app.command()
     def origin(
-        name: Annotated[str, typer.Option(help="What it calls itself.")] = "demo",
-        host: Annotated[str, typer.Option(help="Address.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="Port; 0: any.")] = 9001,
-        api_key: Annotated[str | None, typer.Option(help="What clients must send.")] = None,
-        knob: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; see --knobs.")] = None,
-        knobs: Annotated[bool, typer.Option("--knobs", help="List the knobs and stop.")] = False,
+        name: OriginName = "demo",
+        host: OriginHost = "127.0.0.1",
+        port: OriginPort = 9001,
+        api_key: OriginKey = None,
+        knob: TurnedKnob = None,
+        knobs: ListKnobs = False,
     ) -> None:
         """Run the demo TTS cluster: real speech from espeak-ng, or a byte-stable tone; with knobs to misbehave."""
-        from edgecache.demo.knobs import Knobs, explained, parse
+        from edgecache.commands.terminal import Misused
+        from edgecache.demo.knobs import explained, parse
+        from edgecache.errors import ClientError
 
         if knobs:
             print("\n".join(explained()))
             return
+        try:
+            turned = parse(knob or [])
+        except ClientError as error:
+            raise Misused(error.message) from error
         from edgecache.demo.origin import Origin, run
-        from edgecache.errors import ClientError
 
         try:
-            turned: Knobs = parse(knob or [])
-        except ClientError as error:
-            _fail(error.message, USAGE)
-        _run(run(name, Origin(turned, host, port, api_key)))
+            _run(run(name, Origin(turned, host, port, api_key)))
+        except OSError as error:
+            raise Misused(f"can't listen at {host}:{port}: {error.strerror or error}; see --host and --port") from error
 
 
-def _asking(app: "typer.Typer") -> None:
+def _speaking(app: "typer.Typer") -> None:
+    from edgecache.commands.options import DEFAULT_URL, ApiKey, Field, Fresh, Json, Language, Output, Text, Url, Voice
+
     @app.command()
     def say(
         text: Text,
         voice: Voice = None,
         language: Language = None,
         field: Field = None,
-        output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the audio goes.")] = None,
+        output: Output = None,
         url: Url = DEFAULT_URL,
         api_key: ApiKey = None,
-        fresh: Annotated[bool, typer.Option("--fresh", help="A new take, which replaces the recording.")] = False,
+        fresh: Fresh = False,
         as_json: Json = False,
     ) -> None:
-        """Ask an edge for speech: saves the audio, and tells how it came."""
+        """Ask an edge for speech: saves the audio, and tells how it came. With -o - the audio goes to stdout."""
         from dataclasses import asdict
 
-        from edgecache.commands import asking
+        from edgecache.commands.asking import Target
+        from edgecache.commands.saying import STDOUT, wanted
+        from edgecache.commands.saying import say as ask_for
 
-        wanted, target = _fields(text, voice, language, field), _target(url, api_key)
-        _, report = _ask(lambda: asking.say(target, wanted, output, fresh=fresh))
-        print(json.dumps(asdict(report)) if as_json else report.line())
+        report = ask_for(Target(url, api_key), wanted(text, voice, language, field or []), output, fresh=fresh)
+        stream = sys.stderr if output == STDOUT else sys.stdout
+        print(json.dumps(asdict(report)) if as_json else report.line(stream), file=stream)
+
+
+def _looking(app: "typer.Typer") -> None:
+    from edgecache.commands.options import DEFAULT_ADMIN, Admin, Field, Json, Language, Namespace, Text, Voice
 
     @app.command()
     def explain(
@@ -231,88 +223,91 @@ def _asking(app: "typer.Typer") -> None:
         voice: Voice = None,
         language: Language = None,
         field: Field = None,
-        namespace: Annotated[str | None, typer.Option(help="Whose recordings; an API key's own is key-NAME.")] = None,
+        namespace: Namespace = None,
         admin: Admin = DEFAULT_ADMIN,
         as_json: Json = False,
     ) -> None:
         """Tell what a request would get and why: key, canonical utterance, tier, lifetime. Changes nothing."""
-        body = json.dumps(_fields(text, voice, language, field)).encode()
-        path = "/explain" + (f"?namespace={namespace}" if namespace else "")
-        said = _ask(lambda: _target(admin, None).ask("POST", path, body))
-        if said.status != 200:
-            _fail(f"{said.status} {said.problem}", FAILED)
-        told = json.loads(said.body)
-        print(json.dumps(told) if as_json else "\n".join(f"{name:<16} {_shown(value)}" for name, value in told.items()))
+        from urllib.parse import quote
+
+        from edgecache.commands.asking import Target, explained
+        from edgecache.commands.saying import wanted
+
+        path = "/explain" + (f"?namespace={quote(namespace, safe='')}" if namespace else "")
+        _, told = Target(admin).ask_admin("POST", path, wanted(text, voice, language, field or []))
+        print(json.dumps(told) if as_json else explained(told))
 
     @app.command()
     def healthcheck(admin: Admin = DEFAULT_ADMIN) -> None:
-        """Exit 0 if the edge is ready; for containers."""
-        said = _ask(lambda: _target(admin, None).ask("GET", "/readyz"))
-        print(said.body.decode())
-        raise SystemExit(0 if said.status == 200 else FAILED)
+        """Exit 0 if the edge is ready, 1 if it is not, 3 if nobody answers; for containers."""
+        from edgecache.commands.asking import Target
 
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        status, told = Target(admin, timeout_s=5.0).ask_admin("GET", "/readyz")
+        print(json.dumps(told))
+        raise SystemExit(0 if status == 200 else 1)
 
 
 def _checking(app: "typer.Typer") -> None:
+    from edgecache.commands.options import Config, Json, Probe, Strict
+
     @app.command()
-    def check(
-        config: Config = None,
-        probe: Annotated[bool, typer.Option("--probe", help="Ask Redis and every cluster too.")] = False,
-        strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
-        as_json: Json = False,
-    ) -> None:
+    def check(config: Config = None, probe: Probe = False, strict: Strict = False, as_json: Json = False) -> None:
         """Check a configuration: every mistake at once, with its place and what to do."""
+        from edgecache.commands.checking import report, summary
+        from edgecache.commands.terminal import USAGE
         from edgecache.errors import SettingsError
-        from edgecache.settings import load, problems_of
+        from edgecache.settings import problems_of
 
         try:
-            loaded = load(config, os.environ)
+            loaded = _load(config)
         except SettingsError as error:
-            if as_json:
-                print(json.dumps({"ok": False, "problems": problems_of(error)}))
-                raise SystemExit(USAGE) from None
-            _fail(str(error), USAGE)
-        _report(loaded, probe=probe, strict=strict, as_json=as_json)
+            if not as_json:
+                raise
+            print(json.dumps({"ok": False, "problems": problems_of(error), "findings": []}))
+            raise SystemExit(USAGE) from None
+        findings = [summary(loaded)]
+        if probe:
+            from edgecache.commands import probing
+
+            findings += probing.probe(loaded.settings)
+        raise SystemExit(report(findings, strict=strict, as_json=as_json))
 
 
-def _report(loaded: "Loaded", *, probe: bool, strict: bool, as_json: bool) -> None:
-    from dataclasses import asdict
+def _describing(app: "typer.Typer") -> None:
+    from edgecache.commands.options import Json, ShowVersion, WhichShell
 
-    findings = []
-    if probe:
-        from edgecache.commands import checking
+    @app.command()
+    def version(as_json: Json = False) -> None:
+        """Print the version."""
+        told = _version()
+        print(json.dumps({"version": told.split()[1], "python": sys.version.split()[0]}) if as_json else told)
 
-        findings = checking.probe(loaded.settings)
-    if as_json:
-        print(json.dumps({"ok": True, "findings": [asdict(finding) for finding in findings]}))
-    else:
-        print(f"ok       {loaded.path or 'no file'}: {len(loaded.settings.clusters)} clusters")
-        for finding in findings:
-            print(f"{finding.level:<8} {finding.what}  {finding.told}")
-    levels = {finding.level for finding in findings}
-    raise SystemExit(FAILED if "error" in levels else 1 if strict and "warning" in levels else 0)
+    @app.command()
+    def completion(shell: WhichShell) -> None:
+        """Print the script that completes commands in a shell: edgecache completion bash >> ~/.bashrc."""
+        from contextlib import redirect_stdout, suppress
+
+        os.environ["_EDGECACHE_COMPLETE"] = f"source_{shell.value}"
+        with redirect_stdout(io.StringIO()) as script, suppress(SystemExit):
+            app(prog_name=PROGRAM)
+        print(script.getvalue().strip())  # zsh wants its first line first
+
+    @app.callback(invoke_without_command=True)
+    def top(show_version: ShowVersion = False) -> None:
+        if show_version:
+            print(_version())
+            raise SystemExit
 
 
 def _configuration(app: "typer.Typer") -> None:
-    @app.command()
-    def show(
-        config: Config = None,
-        origin: Annotated[bool, typer.Option("--origin", help="Say where each value came from.")] = False,
-        as_json: Json = False,
-    ) -> None:
-        """Every setting and its value; secrets are hidden."""
-        from edgecache.settings import show as shown
+    from edgecache.commands.options import Config, Json, WithOrigin
 
-        rows = shown(_load(config), origin=origin)
-        if as_json:
-            print(json.dumps([list(row) for row in rows]))
-            return
-        width = max(len(row[0]) for row in rows)
-        for key, value, *where in rows:
-            print(f"{key:<{width}}  {value}" + (f"   # {where[0]}" if origin else ""))
+    @app.command()
+    def show(config: Config = None, origin: WithOrigin = False, as_json: Json = False) -> None:
+        """Every setting and its value; secrets are hidden."""
+        from edgecache.commands.checking import configured
+
+        print(configured(_load(config), origin=origin, as_json=as_json))
 
     @app.command()
     def schema() -> None:
@@ -323,19 +318,19 @@ def _configuration(app: "typer.Typer") -> None:
 
 
 def _keys(app: "typer.Typer") -> None:
+    from edgecache.commands.options import KeyName, Shared
+
     @app.command()
-    def new(
-        name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs.")],
-        namespace: Annotated[str | None, typer.Option(help="Share recordings with all keys of this namespace.")] = None,
-    ) -> None:
+    def new(name: KeyName, namespace: Shared = None) -> None:
         """Make an API key: the key goes to stderr, once; the line for the keys file to stdout."""
         import re
 
+        from edgecache.commands.terminal import Misused, talk
         from edgecache.delivery.auth import new_key
 
-        for word in (name, namespace or name):
+        for word in (name, name if namespace is None else namespace):
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", word):
-                _fail(f"{word!r} is not a name: letters, digits, `.`, `_` and `-`, at most 64", USAGE)
+                raise Misused(f"{word!r} is not a name: letters, digits, `.`, `_` and `-`, at most 64")
         key, line = new_key(name, namespace)
-        _talk(f"API key of {name} (it is not kept anywhere; hand it over now): {key}")
+        talk(f"API key of {name} (it is not kept anywhere; hand it over now): {key}")
         print(line)

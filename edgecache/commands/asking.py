@@ -1,25 +1,32 @@
-"""Commands that ask a running edge: say, explain, healthcheck. They start fast: nothing of the daemon is imported.
+"""One request to a running edge, for commands. It starts fast: nothing of the daemon is imported.
 
-Data goes to stdout, talk to stderr. `Unreachable` becomes exit code 3, `Refused` 1.
+Keeps the rule that whatever goes wrong has one of three ends: it was asked wrongly (`Misused`), nobody is there
+(`Unreachable`), or the answer is an error or broke off (`Refused`). It does not know what is asked for.
 """
 
 import http.client
 import json
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-SUFFIXES = {"wav": "wav", "x-wav": "wav", "mpeg": "mp3", "ogg": "ogg", "opus": "ogg", "flac": "flac", "pcm": "pcm"}
+from edgecache.commands.addresses import Address, address
+from edgecache.commands.terminal import Misused, Refused, Unreachable
+
+CONNECT_S = 5.0
+READ_BYTES = 1 << 16
+#: How much of an answer that is no error of an edge's is worth showing.
+_QUOTED_CHARACTERS = 200
 
 
-class Unreachable(Exception):
-    """No edge answers there."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a body, and when they came, counted from the request."""
 
-
-class Refused(Exception):
-    """The edge answered with an error, or broke off."""
+    after_ms: float
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,125 +35,149 @@ class Said:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
-    first_byte_ms: float
+    pieces: tuple[Piece, ...]
     total_ms: float
 
     @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(piece.content for piece in self.pieces)
+
+    @property
+    def media_type(self) -> str:
+        """Without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
     def problem(self) -> str:
-        """What the edge says went wrong."""
+        """What went wrong, in the edge's own words if they are an edge's."""
         try:
             told = json.loads(self.body)["error"]
-            return f"{told['code']}: {told['message']}"
-        except (ValueError, KeyError, TypeError):
-            return self.body[:200].decode("utf-8", "replace")
+            words = f"{self.status} {told['code']}: {told['message']}"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            quoted = self.body[: 4 * _QUOTED_CHARACTERS].decode("utf-8", "replace")[:_QUOTED_CHARACTERS]
+            words = (
+                f"{self.status} {http.client.responses.get(self.status, '')}: {quoted.strip() or 'no more was said'}"
+            )
+        wait = self.headers.get("retry-after", "")
+        words += f" (try again in {wait} s)" if wait.isdigit() else ""
+        return "".join(each if each.isprintable() else " " for each in words)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an edge listens."""
+    """Where an edge listens, as it was typed, and who asks."""
 
     url: str
     api_key: str | None = None
     timeout_s: float = 60.0
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Said:
-        """One request. Unreachable: nobody is there. Refused: the answer broke off."""
-        parts = urlsplit(self.url if "//" in self.url else f"http://{self.url}")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=self.timeout_s)
-        sent = {**(headers or {}), **({"X-API-Key": self.api_key} if self.api_key else {})}
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        hear: Callable[[bytes], object] | None = None,
+    ) -> Said:
+        """One request. hear: is given the body of a 200 as it comes in."""
+        sent = {**(headers or {}), **self._credentials()}
+        at = address(self.url)
+        connection = _connected(at)
         try:
-            connection.connect()
-        except OSError as error:
-            raise Unreachable(f"no edge answers at {self.url}: {error}. Start one with `edgecache serve`.") from error
-        try:
+            connection.sock.settimeout(self.timeout_s)
             began_s = time.perf_counter()
-            connection.request(method, parts.path.rstrip("/") + path, body, sent)
+            connection.request(method, at.prefix + path, body, sent)
             answer = connection.getresponse()
-            chunks = [answer.read1(1 << 16)]
-            first_s = time.perf_counter()
-            while chunks[-1]:
-                chunks.append(answer.read1(1 << 16))
-            total_s = time.perf_counter()
-        except (OSError, http.client.HTTPException) as error:
-            raise Refused(f"the edge broke off: {error or type(error).__name__}") from error
+            pieces = _read(answer, began_s, hear if answer.status == 200 else None)
+            total_ms = (time.perf_counter() - began_s) * 1000
+        except TimeoutError as error:
+            raise Refused(f"{at} took the request and then said nothing for {self.timeout_s:g} s") from error
+        except (ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
+            raise Refused(_broken(at, error)) from error
         finally:
             connection.close()
         told = {name.lower(): text for name, text in answer.getheaders()}
-        whole = b"".join(chunks)
-        return Said(answer.status, told, whole, (first_s - began_s) * 1000, (total_s - began_s) * 1000)
+        return Said(answer.status, told, pieces, total_ms)
+
+    def ask_admin(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+        """What the admin listener tells, as JSON. Refused: it tells no JSON, so it is none."""
+        said = self.ask(method, path, body)
+        try:
+            told = json.loads(said.body)
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise Refused(f"what answers at {address(self.url)} is no admin listener: {said.problem}; see --admin")
+        if "error" in told:
+            hint = "; is that the admin listener? see --admin" if said.status in (404, 405) else ""
+            raise Refused(said.problem + hint)
+        return said.status, told
+
+    def _credentials(self) -> dict[str, str]:
+        if not self.api_key:
+            return {}
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise Misused("the API key holds a character that no HTTP header can carry")
+        return {"X-API-Key": self.api_key}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What `say` tells of one answer."""
-
-    cache: str
-    first_audio_ms: float
-    total_ms: float
-    source: str
-    speech_s: float | None
-    size_bytes: int
-    media_type: str
-    faster: float | None
-    saved_to: str
-
-    def line(self) -> str:
-        """For people."""
-        speech = f"{self.speech_s:.1f} s of speech   " if self.speech_s is not None else ""
-        faster = f"   {self.faster:.0f}x faster than the miss" if self.faster else ""
-        return (
-            f"{self.cache:<5} first audio {self.first_audio_ms:.1f} ms   total {self.total_ms:.1f} ms   "
-            f"{self.source}   {speech}{self.size_bytes / 1000:.1f} kB {self.media_type}{faster}   -> {self.saved_to}"
-        )
+def explained(told: Mapping[str, Any]) -> str:
+    """What `/explain` tells, for people; the canonical bytes are for programs."""
+    lines = []
+    for name, value in told.items():
+        if name != "canonical_hex":
+            spelled = (
+                value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
+            )
+            lines.append(f"{name:<16} {spelled}")
+    return "\n".join(lines)
 
 
-def say(target: Target, fields: Mapping[str, object], output: Path | None, *, fresh: bool) -> tuple[Said, Report]:
-    """Asks for speech and saves it. Refused: the edge's own words."""
-    headers = {"Content-Type": "application/json", "Accept": "audio/*"}
-    if fresh:
-        headers["Cache-Control"] = "no-cache"
-    said = target.ask("POST", "/v1/tts", json.dumps(fields, ensure_ascii=False).encode(), headers)
-    if said.status != 200:
-        raise Refused(f"{said.status} {said.problem}")
-    media_type = said.headers.get("content-type", "").partition(";")[0]
-    path = output or Path(f"say.{SUFFIXES.get(media_type.rpartition('/')[2], 'audio')}")
-    path.write_bytes(said.body)
-    return said, _report(said, media_type, fields, str(path))
-
-
-def _report(said: Said, media_type: str, fields: Mapping[str, object], saved_to: str) -> Report:
-    told = dict(each.strip().partition("=")[::2] for each in said.headers.get("cache-status", "").split(";"))
-    made_ms = _made_ms(said.headers.get("server-timing", "")) if "hit" in told else None
-    return Report(
-        cache="HIT" if "hit" in told else "JOIN" if "collapsed" in told else told.get("fwd", "miss").upper(),
-        first_audio_ms=said.first_byte_ms,
-        total_ms=said.total_ms,
-        source=told.get("detail", "-"),
-        speech_s=_speech_s(said, fields),
-        size_bytes=len(said.body),
-        media_type=media_type,
-        faster=made_ms / said.first_byte_ms if made_ms else None,
-        saved_to=saved_to,
-    )
-
-
-def _made_ms(server_timing: str) -> float | None:
-    for metric in server_timing.split(","):
-        name, _, parameters = metric.strip().partition(";")
-        if name == "made":
-            return float(parameters.partition("dur=")[2] or 0)
-    return None
-
-
-def _speech_s(said: Said, fields: Mapping[str, object]) -> float | None:
-    from edgecache.speech.formats import Expected, NotAudio, inspector
-
+def _connected(at: Address) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if at.secure else http.client.HTTPConnection
+    connection = kind(at.host, at.port, timeout=CONNECT_S)
     try:
-        listening = inspector(said.headers.get("content-type", ""), Expected(None, None, len(str(fields["text"])), 1.0))
-        listening.feed(said.body)
-        measured = listening.finish()
-    except NotAudio:
-        return None
-    return None if measured.duration_ms is None else measured.duration_ms / 1000
+        connection.connect()
+    except UnicodeError as error:
+        raise Misused(f"{at.host!r} can't be the name of a host") from error
+    except ssl.SSLCertVerificationError as error:
+        raise Unreachable(f"{at} has a certificate that is not trusted: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"{at} does not speak TLS; did you mean http://?") from error
+    except TimeoutError as error:
+        raise Unreachable(f"no edge answers at {at}: nothing came back in {CONNECT_S:g} s") from error
+    except ConnectionRefusedError as error:
+        start = "start one with `edgecache demo` or `edgecache serve`"
+        raise Unreachable(f"no edge answers at {at}: nobody listens there; {start}") from error
+    except OSError as error:
+        raise Unreachable(f"no edge answers at {at}: {error.strerror or error}") from error
+    return connection
+
+
+def _read(
+    answer: http.client.HTTPResponse, began_s: float, hear: Callable[[bytes], object] | None
+) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
+    while content := answer.read1(READ_BYTES):
+        pieces.append(Piece((time.perf_counter() - began_s) * 1000, content))
+        if hear is not None:
+            hear(content)
+    # read1 takes the end of the connection for the end of a body that was to be longer.
+    length = answer.getheader("Content-Length", "")
+    received = sum(len(piece.content) for piece in pieces)
+    if length.isdigit() and answer.status == 200 and received < int(length):
+        raise http.client.IncompleteRead(b"", int(length) - received)
+    return tuple(pieces)
+
+
+def _broken(at: Address, error: Exception) -> str:
+    match error:
+        case http.client.RemoteDisconnected():
+            return f"{at} hung up without an answer"
+        case http.client.IncompleteRead() | ConnectionError():
+            return f"{at} broke off: what came is not whole"
+        case http.client.BadStatusLine():
+            return f"{at} does not answer with HTTP" + ("" if at.secure else "; if it speaks TLS, say https://")
+        case _:
+            return f"{at} does not answer as HTTP says it must ({type(error).__name__})"

@@ -140,11 +140,13 @@ class Relay:
             there = _Way(near_reader, far, self._one_way_s, shaken_s)
             back = _Way(far_reader, near, self._one_way_s, 0.0)
             await _both(there, back)
-        except (OSError, asyncio.CancelledError) as end:
+        except asyncio.CancelledError:
             _drop(near)
             _drop(far)
-            if isinstance(end, asyncio.CancelledError):
-                raise
+            raise
+        except OSError:
+            _drop(near)
+            _drop(far)
         finally:
             for writer in (near, far):
                 if writer is not None:

@@ -67,12 +67,12 @@ def _refusal(param: str, message: str) -> ClientError:
     return ClientError(422, "bad_knob", message, param=param)
 
 
-def _checked(name: str, value: Value) -> Value:
+def _checked(name: str, value: Value, *, of_the_process: bool = False) -> Value:
     param = f"demo.{name}"
-    field = _FIELDS.get(name)
+    field = (_ALL if of_the_process else _FIELDS).get(name)
     if field is None:
         raise _refusal(param, f"there is no knob {name!r}; there are {', '.join(sorted(_FIELDS))}")
-    kinds = {bool: (bool,), int: (int,), float: (int, float)}[field.type]
+    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}[field.type]
     if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
         raise _refusal(param, f"{param} has to be a {field.type.__name__}")
     bounds: Option = field.metadata["option"]
@@ -83,7 +83,8 @@ def _checked(name: str, value: Value) -> Value:
     return value
 
 
-_FIELDS: Mapping[str, Any] = {each.name: each for each in fields(Knobs) if each.name not in OF_THE_PROCESS}
+_ALL: Mapping[str, Any] = {each.name: each for each in fields(Knobs)}
+_FIELDS: Mapping[str, Any] = {name: each for name, each in _ALL.items() if name not in OF_THE_PROCESS}
 
 
 def parse(turned: Sequence[str]) -> Knobs:
@@ -98,8 +99,7 @@ def parse(turned: Sequence[str]) -> Knobs:
             given[name] = spelled if kinds[name] is str else json.loads(spelled)
         except ValueError as error:
             raise _refusal(name, f"{name} takes a {kinds[name].__name__}, not {spelled!r}") from error
-        if name not in OF_THE_PROCESS:
-            _checked(name, given[name])
+        _checked(name, given[name], of_the_process=True)
     return Knobs(**given)
 
 

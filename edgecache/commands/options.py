@@ -1,0 +1,77 @@
+"""Arguments and options that commands take, as typer reads them.
+
+Keeps the rule that an option that several commands have is one. Importing it loads typer, so only a command that runs
+does; it does not know what any option is for.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_ADMIN = "http://127.0.0.1:9901"
+
+
+class Speaker(StrEnum):
+    """Voices of the demo clusters. auto: tone where espeak-ng is missing."""
+
+    AUTO = "auto"
+    ESPEAK_NG = "espeak-ng"
+    TONE = "tone"
+
+
+class Shell(StrEnum):
+    """Shells that commands can be completed in."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    POWERSHELL = "powershell"
+
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", envvar="EDGECACHE_CONFIG", help="The YAML configuration.")
+]
+Url = Annotated[str, typer.Option("--url", envvar="EDGECACHE_URL", help="Where the edge listens.")]
+Admin = Annotated[str, typer.Option("--admin", envvar="EDGECACHE_ADMIN_URL", help="Where its admin listens.")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="Your API key.")]
+Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Text = Annotated[str, typer.Argument(help="What is to be spoken.")]
+Voice = Annotated[str | None, typer.Option("--voice", "-v", help="The voice: voice_id.")]
+Language = Annotated[str | None, typer.Option("--language", "-l", help="The language, as in de or pt-BR.")]
+Field = Annotated[
+    list[str] | None, typer.Option("--field", metavar="NAME=VALUE", help="Any other field (JSON, else text).")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the audio goes; say.wav or the like; -: stdout.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="A new take, which replaces the recording.")]
+Namespace = Annotated[str | None, typer.Option(help="Whose recordings; those of an API key are in key-NAME.")]
+
+Listen = Annotated[
+    str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where clients are served, whatever is configured.")
+]
+ListenAdmin = Annotated[
+    str | None, typer.Option("--admin", metavar="HOST:PORT", help="Where admin calls are, whatever is configured.")
+]
+Probe = Annotated[bool, typer.Option("--probe", help="Ask Redis and every cluster too.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Warnings fail too.")]
+WithOrigin = Annotated[bool, typer.Option("--origin", help="Say where each value came from.")]
+ShowVersion = Annotated[bool, typer.Option("--version", help="Print the version.")]
+
+SpokenBy = Annotated[Speaker, typer.Option("--voice", help="Who speaks. auto: tone where espeak-ng is missing.")]
+DemoPort = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="The edge's port; another is taken if it is in use. 0: any.")
+]
+OriginName = Annotated[str, typer.Option("--name", help="What it calls itself.")]
+OriginHost = Annotated[str, typer.Option("--host", help="Address.")]
+OriginPort = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any.")]
+OriginKey = Annotated[str | None, typer.Option("--api-key", help="What clients must send.")]
+TurnedKnob = Annotated[list[str] | None, typer.Option("--knob", metavar="NAME=VALUE", help="Turn one; see --knobs.")]
+ListKnobs = Annotated[bool, typer.Option("--knobs", help="List the knobs and stop.")]
+
+KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; appears in logs.")]
+Shared = Annotated[str | None, typer.Option("--namespace", help="Share recordings with all keys of this namespace.")]
+WhichShell = Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")]
