@@ -104,8 +104,8 @@ class Node:
             if url is None:
                 log.event(
                     logging.WARNING,
-                    "no redis-server or valkey-server is installed: recordings are kept in memory alone, "
-                    "and gone when this process ends",
+                    "no private Redis: recordings are kept in memory alone, and gone when this process ends",
+                    reason=self._private.fault,
                 )
                 return None
             log.event(logging.INFO, "a private Redis keeps recordings", url=url)
@@ -146,17 +146,15 @@ class Node:
         """Stops accepting and lets what is under way finish, within the drain time."""
         self.readiness.draining = True
         systemd.notify("STOPPING=1")
-        deadline_s = self.clock.monotonic() + self.settings.drain_s
         for listener in self._listeners:
             listener.close()
         if self._server is None:
             return
         open_streams = sum(each.busy for each in self._server.connections if isinstance(each, Connection))
         log.event(logging.INFO, "draining", streams=open_streams, fills=self.fills.under_way)
-        self._server.pre_shutdown()
-        await self._server.shutdown(timeout=self.settings.drain_s)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline_s - self.clock.monotonic())):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self._server.drain()
                 await self.fills.drain()
 
     async def close(self) -> None:
@@ -297,6 +295,7 @@ async def serve(settings: Settings) -> None:
     node = Node(settings)
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log.unforeseen)
 
     def asked_to_stop() -> None:
         (now if stop.is_set() else stop).set()

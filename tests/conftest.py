@@ -1,10 +1,41 @@
-"""Fixtures that more than one test file needs."""
+"""What more than one test file needs: a Redis, and the event loop that tests run on.
 
-from collections.abc import Iterator
+EDGECACHE_TEST_LOOP is `uvloop` (production's, and the default), `asyncio`, or `debug`: asyncio in its debug mode, which
+tells of calls from a wrong thread and of coroutines that nobody awaited.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import uvloop
 
 from tests.redis_server import RedisServer
+
+LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.new_event_loop,
+    "debug": asyncio.new_event_loop,
+}
+LOOP = os.environ.get("EDGECACHE_TEST_LOOP") or "uvloop"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Debug mode is the runner's to turn on: it overrules what a loop was made with."""
+    if LOOP not in LOOPS:
+        raise pytest.UsageError(f"EDGECACHE_TEST_LOOP is {LOOP!r}; it can be {', '.join(LOOPS)}")
+    if LOOP == "debug":
+        config.option.asyncio_debug = True
+
+
+def pytest_report_header() -> str:
+    return f"event loop: {LOOP} (EDGECACHE_TEST_LOOP)"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """One loop, so that names of tests stay the same."""
+    return {LOOP: LOOPS[LOOP]}
 
 
 @pytest.fixture

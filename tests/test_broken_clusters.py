@@ -197,7 +197,7 @@ async def test_rule_5_takes_are_never_mixed() -> None:
         fresh = {"Cache-Control": "no-cache"}
         heard = await asyncio.gather(*(home.say(**asked, headers=fresh if n % 3 == 0 else None) for n in range(12)))
         assert all(each.whole for each in heard)
-        assert home.origin.counters.syntheses == 4
+        assert home.origin.counters.syntheses in (4, 5)  # five when a plain request was there first
 
 
 async def test_a_closed_port_and_all_down_are_told_at_once() -> None:

@@ -336,6 +336,7 @@ async def test_what_is_not_there_says_so(method: str, path: str, status: int, co
     async with house() as home, home.client.request(method, home.url + path) as answer:
         heard = await Heard.of(answer, {})
         assert (heard.status, heard.code) == (status, code)
+        assert ("Allow" in heard.headers) == (status == 405)
 
 
 async def test_explain_changes_nothing() -> None:

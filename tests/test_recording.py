@@ -1,11 +1,10 @@
 """The stored frame: what comes back is what went in, or nothing (rule 6); and what may be served (rule 1)."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Asked, Freshness, Hit, Miss, Stale, judge

@@ -6,6 +6,8 @@ Keeps rule 1: a recording is served only if the utterance and namespace stored w
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from edgecache.cache.key import Key
 from edgecache.cache.recording import Recording
 from edgecache.option import option
@@ -26,8 +28,7 @@ class Freshness:
         return self.ttl_s + self.stale_if_error_s
 
 
-@dataclass(frozen=True, slots=True)
-class Directives:
+class Directives(msgspec.Struct, frozen=True):
     """What a request says of caching (RFC 9111 §5.2.1)."""
 
     no_cache: bool = False
@@ -51,17 +52,18 @@ class Reason(Enum):
     BYPASS = "bypass"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """An utterance under its name."""
 
     key: Key
     namespace: str
     canonical: bytes
 
+    def __repr__(self) -> str:
+        return f"<Asked {self.key[:8]} in {self.namespace}>"
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+
+class Hit(msgspec.Struct, frozen=True):
     """Served from a tier."""
 
     recording: Recording
@@ -69,8 +71,7 @@ class Hit:
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """Too old to be a hit, young enough to be better than nothing."""
 
     recording: Recording
@@ -78,8 +79,7 @@ class Stale:
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(msgspec.Struct, frozen=True):
     """Nothing that may be served."""
 
     reason: Reason

@@ -1,7 +1,8 @@
 """What is said of an answer: `Cache-Status` (RFC 9211) to the client, an `Outcome` to metrics and logs. Pure."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from edgecache.cache.lookup import Reason, Tier
 
@@ -29,13 +30,16 @@ def stale(node: str, ttl_s: float, forward_status: int) -> str:
     return f"{node}; fwd=stale; fwd-status={forward_status}; ttl={int(ttl_s)}; detail=stale-if-error"
 
 
-def forwarded(node: str, reason: Reason, *, stored: bool, collapsed: bool, ttl_s: float, cluster: str) -> str:
-    """Speech that a cluster is making. `stored` is a prediction: the head goes out before the last byte."""
+def forwarded(node: str, reason: Reason, cluster: str, *, collapsed: bool, stored_ttl_s: float | None) -> str:
+    """Speech that a cluster is making. stored_ttl_s: how long it will be fresh; None when it will not be stored.
+
+    That is a prediction: the head goes out before the last byte.
+    """
     told = [node, f"fwd={reason.value}"]
     if collapsed:
         told.append("collapsed")
-    if stored:
-        told += ["stored", f"ttl={int(ttl_s)}"]
+    if stored_ttl_s is not None:
+        told += ["stored", f"ttl={int(stored_ttl_s)}"]
     return "; ".join([*told, f"detail={cluster}"])
 
 
@@ -44,8 +48,7 @@ def unasked(node: str) -> str:
     return f"{node}; fwd=uri-miss; stored=?0; detail=not-forwarded"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """One exchange, after its last byte. Never the text, nor anything of a query string.
 
     first_byte_ms, total_ms: from the request head. whole: the client was given all of it.

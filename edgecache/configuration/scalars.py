@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from edgecache.configuration import units
@@ -154,28 +155,40 @@ def _number_hint(given: Plain) -> str | None:
 
 
 def _duration(leaf: Leaf, given: Plain, quoted: str) -> float:
-    return float(_measured(given, quoted, units.duration, "duration", ("24h", "20ms", "1h30m"), "s", "ms"))
+    return float(_measured(_DURATION, given, quoted))
 
 
 def _size(leaf: Leaf, given: Plain, quoted: str) -> int:
-    return int(_measured(given, quoted, units.size, "size", ("512MiB", "64KiB", "10MB"), "MiB", "KiB"))
+    return int(_measured(_SIZE, given, quoted))
 
 
-def _measured(
-    given: Plain, quoted: str, read: Callable[[str], float], what: str, examples: tuple[str, ...], *usual: str
-) -> float:
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """What a number with a unit is called, and how it is read. usual: the units that a bare number most likely lacks."""
+
+    what: str
+    read: Callable[[str], float]
+    examples: tuple[str, ...]
+    usual: tuple[str, ...]
+
+
+_DURATION = _Measure("duration", units.duration, ("24h", "20ms", "1h30m"), ("s", "ms"))
+_SIZE = _Measure("size", units.size, ("512MiB", "64KiB", "10MB"), ("MiB", "KiB"))
+
+
+def _measured(measure: _Measure, given: Plain, quoted: str) -> float:
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
     if number and not given:
         return 0
     if number:
         sign = "must not be less than 0" if str(given).startswith("-") else f"has no unit: {given} of what?"
-        ways = " or ".join(f'"{given}{unit}"' for unit in usual)
+        ways = " or ".join(f'"{given}{unit}"' for unit in measure.usual)
         raise Wrong(sign, f"write it as {ways}" if "unit" in sign else None)
-    hint = "write it as in " + ", ".join(f'"{example}"' for example in examples)
+    hint = "write it as in " + ", ".join(f'"{example}"' for example in measure.examples)
     if not isinstance(given, str):
-        raise Wrong(f"must be a {what}, not {quoted}", hint)
+        raise Wrong(f"must be a {measure.what}, not {quoted}", hint)
     try:
-        return read(given)
+        return measure.read(given)
     except ValueError as error:
         raise Wrong(f"{quoted} {error}", hint) from None
 

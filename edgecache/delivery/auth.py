@@ -80,7 +80,7 @@ def new_key(name: str, namespace: str | None = None) -> tuple[str, str]:
 def read_keys(path: Path) -> Keyring:
     """The keys of a file: `NAME sha256:HEX [namespace=SHARED]` a line; `#` comments. SettingsError: all bad lines."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: can't be read: {error}") from error
     callers: dict[bytes, tuple[bytes, Caller]] = {}
@@ -92,11 +92,12 @@ def read_keys(path: Path) -> Keyring:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             problems.append(f"{path}:{number}: not `NAME sha256:HEX [namespace=NAME]`; `edgecache keys new` makes one")
+        elif (digest := bytes.fromhex(match["hash"])) in callers:
+            problems.append(f"{path}:{number}: this key is {callers[digest][1].name}'s already; make one for each name")
         elif match["name"] in names:
             problems.append(f"{path}:{number}: the name {match['name']} is there twice")
         else:
             names.add(match["name"])
-            digest = bytes.fromhex(match["hash"])
             callers[digest] = digest, Caller(match["name"], match["namespace"] or f"key-{match['name']}")
     if not callers and not problems:
         problems.append(f"{path}: holds no keys; make one with `edgecache keys new NAME`")

@@ -19,6 +19,8 @@ from edgecache.errors import ClientError, NodeError, SpeechError
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 SERVER = "edgecache"
+#: A request that was read before the drain began becomes an exchange within this.
+BEGIN_S = 0.05
 
 
 class Server(web.Server):
@@ -32,10 +34,33 @@ class Server(web.Server):
             "lingering_time": 1.0,
             "auto_decompress": False,
         }
+        self._open = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         super().__init__(handle)
 
     def __call__(self) -> "Connection":
         return Connection(self, self._options)
+
+    def opened(self) -> None:
+        """A connection was made."""
+        self._open += 1
+        self._empty.clear()
+
+    def closed(self) -> None:
+        """A connection is over, and all that was written to it has been sent."""
+        self._open -= 1
+        if not self._open:
+            self._empty.set()
+
+    async def drain(self) -> None:
+        """Closes idle connections now, and the others behind the last byte of what they are being told."""
+        self.pre_shutdown()
+        await asyncio.sleep(BEGIN_S)
+        for each in self.connections:
+            if isinstance(each, Connection) and not each.busy:
+                each.force_close()
+        await self._empty.wait()
 
 
 class Connection(web.RequestHandler):
@@ -52,6 +77,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._server.opened()
         if len(self._server.connections) > self._server.limits.connections:
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
@@ -72,6 +98,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        self._server.closed()
 
     def begin(self) -> None:
         """A whole head was read: its exchange begins."""
@@ -90,6 +117,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """aiohttp met malformed HTTP, or an exchange failed: a problem, unless an answer has begun."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone: nobody is there to be told
         if request.writer.output_size > 0:
             raise ConnectionResetError("An answer that has begun can only be broken off.")
         if status == 500:

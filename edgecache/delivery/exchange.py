@@ -5,10 +5,11 @@ nothing is dropped after a while. What an exchange came to is one `Outcome`, mad
 """
 
 import asyncio
+import itertools
 import re
 import secrets
-from collections.abc import Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from edgecache.cache.status import Outcome, Result
 from edgecache.clock import Clock
 from edgecache.delivery.auth import ANYONE, Caller
 from edgecache.delivery.connection import SERVER
-from edgecache.delivery.problem import headers as problem_headers
+from edgecache.delivery.problem import headers as headers_of
 from edgecache.delivery.problem import problem
 from edgecache.errors import SpeechError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Ids of our own making: unlike those of other processes, and cheap.
+_PROCESS, _numbers = secrets.token_hex(4), itertools.count()
 #: A write of more than this says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
 
@@ -42,6 +45,7 @@ class Exchange:
         "closing",
         "cluster",
         "error",
+        "problem_headers",
         "request",
         "request_id",
         "result",
@@ -52,13 +56,15 @@ class Exchange:
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
         self.request = request
         given = request.headers.get("X-Request-Id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_numbers):08x}"
         self.caller: Caller = ANYONE
         self.route = "other"
         self.result = Result.NONE
         self.status = 0
         self.cluster = ""
         self.error = ""
+        #: What goes with an error besides what every error has, such as `Allow`.
+        self.problem_headers: dict[str, str] = {}
         #: Whether the connection is to be closed behind the answer.
         self.closing = False
         self._clock = clock
@@ -96,10 +102,12 @@ class Exchange:
         if status != 304:
             answer.content_length = len(body)
         await answer.prepare(self.request)
-        if self.request.method != "HEAD" and status != 304:
-            for start in range(0, len(body), WRITE_BYTES):
-                await self._write(answer, body[start : start + WRITE_BYTES] if len(body) > WRITE_BYTES else body)
-        await self._end(answer)
+        silent = self.request.method == "HEAD" or status == 304
+        rest: bytes | memoryview = b"" if silent else memoryview(body) if len(body) > WRITE_BYTES else body
+        while len(rest) > WRITE_BYTES:
+            await self._write(answer, rest[:WRITE_BYTES])
+            rest = rest[WRITE_BYTES:]
+        await self._end(answer, rest)
         return answer
 
     async def send_head(self, headers: Mapping[str, str]) -> web.StreamResponse:
@@ -108,14 +116,16 @@ class Exchange:
         await self._end(answer)
         return answer
 
-    async def send_problem(self, error: SpeechError, extra: Mapping[str, str]) -> web.StreamResponse:
+    async def send_problem(self, error: SpeechError) -> web.StreamResponse:
         """An error, before any byte of audio."""
         self.error = error.code
         if self.result is Result.NONE:
             self.result = Result.ERROR
         if not self.request.content.at_eof():
             self.closing = True
-        return await self.send(error.status, {**problem_headers(error), **extra}, problem(error, self.request_id))
+        return await self.send(
+            error.status, {**headers_of(error), **self.problem_headers}, problem(error, self.request_id)
+        )
 
     @asynccontextmanager
     async def stream(self, headers: Mapping[str, str]) -> "AsyncIterator[Stream]":
@@ -135,30 +145,35 @@ class Exchange:
             answer.force_close()
         return answer
 
-    async def _write(self, answer: web.StreamResponse, chunk: bytes) -> None:
+    async def _write(self, answer: web.StreamResponse, chunk: bytes | memoryview) -> None:
         if self._first_byte_s is None:
             self._first_byte_s = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(self._write_stall_s):
-                await answer.write(chunk)
-        except TimeoutError as error:
-            self._drop()
-            raise ConnectionResetError("The client reads nothing.") from error
+        with self._patience():
+            await answer.write(chunk)
         self._sent_bytes += len(chunk)
 
-    async def _end(self, answer: web.StreamResponse) -> None:
+    async def _end(self, answer: web.StreamResponse, last: bytes | memoryview = b"") -> None:
+        """The end, in one write with the last bytes and, where nothing was written yet, the head."""
+        if last and self._first_byte_s is None:
+            self._first_byte_s = self._clock.monotonic()
+        with self._patience():
+            await answer.prepare(self.request)
+            await answer.write_eof(last)  # type: ignore[arg-type]  # it takes what a transport takes
+        self._sent_bytes += len(last)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Resets the connection of a client that reads nothing for too long; the write then fails as it is."""
+        dropping = asyncio.get_running_loop().call_later(self._write_stall_s, self._drop)
         try:
-            async with asyncio.timeout(self._write_stall_s):
-                await answer.prepare(self.request)
-                await answer.write_eof()
-        except TimeoutError as error:
-            self._drop()
-            raise ConnectionResetError("The client reads nothing.") from error
+            yield
+        finally:
+            dropping.cancel()
 
     def _drop(self) -> None:
         """Resets the connection: what is buffered for a client that doesn't read is not kept."""
         self.error = "client_stalled"
-        if isinstance(self.request.transport, asyncio.WriteTransport):
+        if self.request.transport is not None:
             self.request.transport.abort()
 
 

@@ -76,6 +76,8 @@ async def read_body(request: web.BaseRequest, limits: RequestLimits) -> bytes:
     if request.headers.get("Expect") is not None and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    if length is not None and request.content.is_eof():  # it came with its head, as nearly all do
+        return request.content.read_nowait()
     chunks: list[bytes] = []
     size = 0
     try:

@@ -82,6 +82,12 @@ class Http:
             answer = await self._answer(exchange)
             whole = True
             return answer
+        except ConnectionError:
+            exchange.error = exchange.error or "client_gone"
+            raise
+        except Exception:  # answered and logged where aiohttp hands it on; here it gets its access line
+            exchange.status, exchange.error = exchange.status or 500, "internal_error"
+            raise
         finally:
             connection.end()
             self._service.report(exchange.outcome(whole=whole))
@@ -95,7 +101,7 @@ class Http:
             if exchange.status:
                 exchange.error = error.code
                 raise ConnectionResetError("An answer that has begun can only be broken off.") from error
-            return await exchange.send_problem(error, {})
+            return await exchange.send_problem(error)
 
     def _check(self, exchange: Exchange) -> None:
         try:
@@ -115,7 +121,9 @@ class Http:
         exchange.route = path
         respond = methods.get(request.method)
         if respond is None:
-            raise ClientError(405, "method_not_allowed", f"Here one may {', '.join(methods)}.")
+            allowed = ", ".join(methods)
+            exchange.problem_headers["Allow"] = allowed
+            raise ClientError(405, "method_not_allowed", f"Here one may {allowed}.")
         return respond
 
     # Asking for speech.
@@ -202,8 +210,8 @@ class Http:
                 headers["Content-Range"] = f"bytes {first}-{last}/{length}"
                 return await exchange.send(206, headers, recording.audio[first : last + 1])
             case Unsatisfiable():
-                error = ClientError(416, "range", f"The recording has {length} bytes.")
-                return await exchange.send_problem(error, {"Content-Range": f"bytes */{length}"})
+                exchange.problem_headers["Content-Range"] = f"bytes */{length}"
+                raise ClientError(416, "range", f"The recording has {length} bytes.")
             case _ as never:
                 assert_never(never)
 
@@ -246,10 +254,9 @@ class Http:
         told = cache_status.forwarded(
             self._service.node,
             live.reason,
-            stored=head.stored,
+            head.cluster,
             collapsed=live.joined,
-            ttl_s=self._service.freshness.ttl_s,
-            cluster=head.cluster,
+            stored_ttl_s=self._service.freshness.ttl_s if head.stored else None,
         )
         headers = {
             "Content-Type": head.media_type,

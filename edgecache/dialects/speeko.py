@@ -31,7 +31,7 @@ SAMPLE_RATES_HZ = (4_000, 384_000)
 def read(body: bytes, max_characters: int) -> Utterance:
     """The utterance that a JSON body asks for. ClientError: it does not ask for one."""
     try:
-        fields = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        fields = _decoder.decode(body.decode())
     except UnicodeDecodeError as error:
         raise ClientError(400, "bad_unicode", f"The body is not UTF-8 (at byte {error.start}).") from error
     except json.JSONDecodeError as error:
@@ -94,6 +94,9 @@ def _shown(name: str) -> str:
 
 def _refuse_constant(constant: str) -> Value:
     raise ClientError(400, "bad_number", f"{constant} is not a JSON number.")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _number(name: str, spelled: str) -> Value:

@@ -15,6 +15,7 @@ from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.clock import Clock
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.selection import Chosen, NoneLeft
+from edgecache.errors import NodeError
 from edgecache.fill.flight import Flight, Head
 from edgecache.fill.seal import BreakOff, EndUnstored, Seal, ending
 from edgecache.speech.formats import Expected, Inspector, Measured, NotAudio, inspector
@@ -55,11 +56,17 @@ class Terms:
     """What every attempt of this node keeps to."""
 
     clock: Clock
-    keep: Callable[[Recording], None]
+    #: Stores what a flight turned out to be, unless it is outdated.
+    keep: Callable[[Flight, Recording], None]
     max_rendering_bytes: int
     first_audio_s: float
     #: Counts so many more bytes as held by this node; False when they may not be.
     hold: Callable[[int], bool]
+
+
+def full() -> NodeError:
+    """There is no room for more bytes; it says nothing about any cluster."""
+    return NodeError(503, "busy", "This edge holds as much unfinished audio as it may.", retry_after_s=1)
 
 
 class Attempt:
@@ -73,7 +80,7 @@ class Attempt:
         self._began_s = terms.clock.monotonic()
 
     async def run(self, clusters: Clusters) -> None:
-        """Ends with the flight sealed or ended. UpstreamFault: the cluster failed, before or after the first audio."""
+        """Ends with the flight sealed or ended. UpstreamFault: the cluster failed; NodeError: this edge is full."""
         async with clusters.ask(self._chosen, self._order.utterance, self._order.forwarding) as answer:
             try:
                 listening = inspector(answer.media_type, self._expected())
@@ -115,7 +122,7 @@ class Attempt:
         if self._flight.rendering.length + len(chunk) > self._terms.max_rendering_bytes:
             raise self._fault(Fault.TOO_LARGE, "longer than a rendering may be")
         if not self._terms.hold(len(chunk)):
-            raise self._fault(Fault.TOO_LARGE, "this edge holds as much unfinished audio as it may")
+            raise full()
         self._flight.add(chunk)
         listening.feed(chunk)
 
@@ -135,8 +142,7 @@ class Attempt:
         match ending(framed=framed, measured=measured, wanted=self._order.store):
             case Seal():
                 recording = self._recording(head, measured)
-                if not flight.outdated:
-                    self._terms.keep(recording)
+                self._terms.keep(flight, recording)
                 flight.seal(recording)
             case EndUnstored(reason):
                 flight.end(reason)

@@ -8,8 +8,11 @@ The same steps as in docs/architecture.md: name it; look in memory; look in Redi
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
+
+import msgspec
 
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Asked, Directives, Freshness, Hit, Miss, Reason, Stale, Tier, Verdict, judge
@@ -32,18 +35,16 @@ class Tiers(Protocol):
     def shared(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What one client asks for."""
 
     utterance: Utterance
     namespace: str
-    directives: Directives = field(default_factory=Directives)
-    forwarding: Mapping[str, str] = field(default_factory=dict)
+    directives: Directives = Directives()
+    forwarding: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """Speech that is there whole. forward_status: set when it is stale and the clusters failed with this status."""
 
     recording: Recording
@@ -53,8 +54,7 @@ class Recorded:
     forward_status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(msgspec.Struct, frozen=True):
     """Speech that is being made; its head is known."""
 
     flight: Flight
@@ -176,7 +176,8 @@ class Edge:
         verdict = self._judge(asked, await self._find_once(asked.key))
         if not isinstance(verdict, Miss):
             return verdict, Tier.REDIS
-        return self._judge(asked, self._tiers.look(asked.key)), Tier.MEMORY
+        # Not `_judge`: a mismatch that memory has was counted when it was found.
+        return judge(asked, self._tiers.look(asked.key), self._freshness, self._clock.wall()), Tier.MEMORY
 
     async def _find_once(self, key: Key) -> Recording | None:
         """Redis is asked once for all who ask at the same time."""

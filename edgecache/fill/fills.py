@@ -16,7 +16,7 @@ from edgecache.clock import Clock
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.selection import NoneLeft
 from edgecache.errors import ClientError, NodeError, SpeechError, UpstreamError
-from edgecache.fill.attempt import Attempt, Clusters, Order, Terms
+from edgecache.fill.attempt import Attempt, Clusters, Order, Terms, full
 from edgecache.fill.flight import Flight, State
 from edgecache.option import option
 
@@ -44,8 +44,10 @@ class Fills:
     ) -> None:
         self._limits = limits
         self._clusters = clusters
-        self._terms = Terms(clock, keep, limits.max_rendering_bytes, first_audio_s, self._hold)
-        self._flights: dict[Key, Flight] = {}
+        self._keep_recording = keep
+        self._terms = Terms(clock, self._keep, limits.max_rendering_bytes, first_audio_s, self._hold)
+        #: Flights that may be joined, the oldest first: more than one if clients asked for new takes meanwhile.
+        self._takes: dict[Key, list[Flight]] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
         #: Flights that are over, but still read by someone: their bytes are held too.
         self._lingering: set[Flight] = set()
@@ -69,12 +71,13 @@ class Fills:
         return len(self._tasks)
 
     def flight(self, key: Key) -> Flight | None:
-        """The flight for this key, if there is one; only a look."""
-        return self._flights.get(key)
+        """The flight for this key, if there is one; only a look. The newest take, if newer than what was kept."""
+        takes = self._takes.get(key)
+        return takes[-1] if takes and not takes[-1].outdated else None
 
     def join(self, key: Key) -> Flight | None:
         """The flight for this key, if there is one."""
-        flight = self._flights.get(key)
+        flight = self.flight(key)
         if flight is not None:
             self.joined += 1
         return flight
@@ -84,10 +87,7 @@ class Fills:
         self._admit()
         flight = Flight(order.asked.key)
         if not alone:
-            earlier = self._flights.get(flight.key)
-            if earlier is not None:
-                earlier.superseded_by = flight
-            self._flights[flight.key] = flight
+            self._takes.setdefault(flight.key, []).append(flight)
         self.led += 1
         task = asyncio.create_task(self._run(flight, order), name=f"fill {flight.key[:8]}")
         self._tasks[task] = flight
@@ -110,7 +110,7 @@ class Fills:
         if len(self._tasks) >= self._limits.max_flights:
             raise NodeError(503, "busy", "This edge has too many syntheses under way.", retry_after_s=1)
         if self.held_bytes >= self._limits.max_held_bytes:
-            raise NodeError(503, "busy", "This edge holds as much unfinished audio as it may.", retry_after_s=1)
+            raise full()
 
     def _hold(self, more_bytes: int) -> bool:
         """Counts so many more bytes as held, if they may be."""
@@ -120,16 +120,25 @@ class Fills:
         self._held_bytes += more_bytes
         return True
 
+    def _keep(self, flight: Flight, recording: Recording) -> None:
+        """Keeps a take, unless one that began later is kept already."""
+        if flight.outdated:
+            return
+        for earlier in self._takes[flight.key]:
+            if earlier is flight:
+                break
+            earlier.outdated = True
+        self._keep_recording(recording)
+
     def _landed(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
         if not flight.over:  # also when it was cancelled before its first step
-            flight.fail(_STOPPING if task.cancelled() else _FAILED)
+            flight.fail(_stopping() if task.cancelled() else _failed())
         if flight.readers:
             self._lingering.add(flight)
         else:
             self._held_bytes -= flight.rendering.length
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        self._forget(flight)
         match flight.state:
             case State.SEALED | State.ENDED:
                 self.sealed += 1
@@ -137,6 +146,13 @@ class Fills:
                 self.broken += 1
             case _:
                 self.refused += 1
+
+    def _forget(self, flight: Flight) -> None:
+        takes = self._takes.get(flight.key, [])
+        if flight in takes:
+            takes.remove(flight)
+            if not takes:
+                del self._takes[flight.key]
 
     async def _run(self, flight: Flight, order: Order) -> None:
         try:
@@ -166,12 +182,18 @@ class Fills:
                 flight.rendering.clear()
                 if not met.elsewhere:
                     break
+            except NodeError as error:  # no room here, wherever it comes from
+                return flight.fail(error)
         flight.fail(_refusal(fault, none_left))
         return None
 
 
-_STOPPING = NodeError(503, "stopping", "This edge is stopping.", retry_after_s=1)
-_FAILED = NodeError(500, "internal_error", "This edge failed; the log has the reason.")
+def _stopping() -> NodeError:
+    return NodeError(503, "stopping", "This edge is stopping.", retry_after_s=1)
+
+
+def _failed() -> NodeError:
+    return NodeError(500, "internal_error", "This edge failed; the log has the reason.")
 
 
 def _broken(fault: UpstreamFault) -> UpstreamError:

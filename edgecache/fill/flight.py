@@ -12,7 +12,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgecache.cache.key import Key
@@ -111,11 +111,11 @@ class Flight:
         "head",
         "key",
         "not_stored",
+        "outdated",
         "readers",
         "recording",
         "rendering",
         "state",
-        "superseded_by",
     )
 
     def __init__(self, key: Key) -> None:
@@ -127,8 +127,8 @@ class Flight:
         self.not_stored = ""
         self.rendering = Rendering()
         self.readers = 0
-        #: A later flight for the same key, begun because a client asked for a new take.
-        self.superseded_by: Flight | None = None
+        #: Whether a take that began later has been kept already.
+        self.outdated = False
         self._waiters: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
@@ -138,14 +138,6 @@ class Flight:
     def over(self) -> bool:
         """Whether no more bytes will come."""
         return self.state not in (State.ASKING, State.SPEAKING)
-
-    @property
-    def outdated(self) -> bool:
-        """Whether a later take has been sealed already."""
-        later = self.superseded_by
-        while later is not None and later.state is not State.SEALED:
-            later = later.superseded_by
-        return later is not None
 
     # The writer's side: called by the fill's task alone.
 
@@ -221,12 +213,13 @@ class Flight:
         while not self.over:
             await self._changed()
         if self.error is not None:
-            raise self.error
+            raise self._error()
         return self.rendering.collapse()
 
     def _error(self) -> SpeechError:
+        """Each reader's own: an error raised again and again grows a trace that keeps all who raised it alive."""
         assert self.error is not None, self
-        return self.error
+        return replace(self.error)
 
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,9 +1,13 @@
-"""Telling systemd how we are (sd_notify(3)): a datagram to the socket it names; nothing where there is none."""
+"""Telling systemd how we are (sd_notify(3)): a datagram to the socket it names; nothing where there is none.
+
+Speech never depends on who listens there: telling does not wait, and what can't be told is not.
+"""
 
 import asyncio
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 def notify(*states: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -13,7 +17,8 @@ def notify(*states: str, environ: Mapping[str, str] = os.environ) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
+        sender.setblocking(False)
         sender.sendto("\n".join(states).encode(), address)
 
 

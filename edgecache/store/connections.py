@@ -11,6 +11,7 @@ redis-py connects, authenticates, writes and parses. All its exceptions end here
 """
 
 import asyncio
+import re
 from collections import deque
 from typing import Any, Protocol, cast
 
@@ -25,6 +26,12 @@ from edgecache.errors import SettingsError
 #: already. Then it gets a moment to be read, and Redis is not blamed for our being slow.
 LATE_S = 0.005
 MOMENT_S = 0.010
+
+#: What redis-py's parser raises besides its own errors when a reply is odd: a MOVED that says not where, a map with a list
+#: for a key, an array of thousands of millions, a thousand notices in a row.
+ODD = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError)
+
+_CODE = re.compile(r"[A-Z]{2,32}")
 
 Argument = str | bytes | int
 Reply = bytes | int | list[Any] | None
@@ -207,7 +214,7 @@ class Connections:
                 await cast("_Connecting", line.connection).connect()
         except TimeoutError:
             failure = Unanswered("connecting took too long", timed_out=True)
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (redis.exceptions.RedisError, OSError, *ODD) as error:
             failure = Unanswered(f"not connected: {_reason(error)}")
         except asyncio.CancelledError:
             await line.forget()
@@ -254,7 +261,7 @@ class Connections:
             reply: Reply = await line.connection.read_response()
         except redis.exceptions.ResponseError as error:
             raise Refusal(_code(error)) from error
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (redis.exceptions.RedisError, OSError, *ODD) as error:
             if isinstance(error, redis.exceptions.ConnectionError) and error.status_code:
                 raise Refusal(_code(error)) from error
             if line.given_up:
@@ -277,10 +284,13 @@ def _time_over(line: _Line, deadline_s: float | None) -> None:
 
 
 def _code(error: redis.exceptions.RedisError) -> str:
-    """The first word of Redis's error; the rest may quote what was asked."""
-    return str(error.status_code or str(error).partition(" ")[0] or "an error")
+    """The first word of Redis's error, if it is a code; the rest may quote what was asked."""
+    word = str(error.status_code or str(error).partition(" ")[0])
+    return word if _CODE.fullmatch(word) else "an error"
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, ODD):
+        return f"an odd reply ({type(error).__name__})"  # its message may quote the reply
     cause = error.__cause__ if error.__cause__ is not None else error
     return f"{type(error).__name__}: {cause}"

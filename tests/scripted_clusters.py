@@ -1,0 +1,151 @@
+"""Clusters without sockets or time: the n-th asking is answered by the n-th script, to the letter.
+
+`ScriptedClusters(Reply([b"RIFF…", barrier, b"…"]), …)`. Steps of a reply: bytes are heard; a `Barrier` is waited at; an
+error is raised; a function is called; None lets other tasks run once. Fakes police their callers: an answer is read once,
+inside its block, and every block and body is left.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from edgecache.clusters.selection import Chosen, NoneLeft, Why
+from edgecache.speech.utterance import Utterance
+from tests import sounds
+
+WAV = sounds.WAV
+#: A WAV that says it is longer than it is.
+CUT_WAV = WAV[:-1000]
+#: Audible from their first bytes on, and taken as they are.
+AAC = "audio/aac"
+
+
+@dataclass
+class FakeClock:
+    """Moves only when it is told to."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now
+
+    def advance(self, by_s: float) -> None:
+        self.now += by_s
+
+
+class Barrier:
+    """A place in a script: `reached()` waits until it is come to, and `open()` lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached, self._opened = asyncio.Event(), asyncio.Event()
+
+    async def reached(self) -> None:
+        await self._reached.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def passed(self) -> None:
+        self._reached.set()
+        await self._opened.wait()
+
+
+Step = bytes | Barrier | BaseException | Callable[[], object] | None
+
+
+@dataclass
+class Reply:
+    """What an asking comes to. before: steps until there is a head; an error there is one that has no body."""
+
+    steps: Sequence[Step] = (WAV,)
+    media_type: str = "audio/wav"
+    framed: bool = True
+    before: Sequence[Step] = ()
+
+
+async def play(step: Step) -> None:
+    match step:
+        case Barrier():
+            await step.passed()
+        case BaseException():
+            raise step
+        case None:
+            await asyncio.sleep(0)
+        case _ if callable(step):
+            step()
+
+
+class ScriptedAnswer:
+    """A status 200, for as long as its block lasts."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.media_type = reply.media_type
+        self.framed = reply.framed
+        self._steps = reply.steps
+        self.open = True
+        self.reading = False
+        self.read = False
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        assert self.open, "read after its block"
+        assert not self.read, "read twice"
+        self.read = self.reading = True
+        try:
+            for step in self._steps:
+                if isinstance(step, bytes):
+                    yield step
+                else:
+                    await play(step)
+                assert self.open, "read after its block"
+        finally:
+            self.reading = False
+
+
+@dataclass
+class Asking:
+    """Who was asked, for what."""
+
+    upstream: str
+    text: str
+    forwarding: Mapping[str, str]
+
+
+@dataclass
+class ScriptedClusters:
+    """Upstreams c0, c1, …; each is up, and is asked at most once for one fill."""
+
+    replies: Sequence[Reply] = (Reply(),)
+    upstreams: int = 3
+    none_left: NoneLeft = field(default_factory=lambda: NoneLeft(1.0, busy=False))
+    asked: list[Asking] = field(default_factory=list)
+    open: int = 0
+
+    def choose(self, tried: Collection[str]) -> Chosen | NoneLeft:
+        left = [f"c{n}" for n in range(self.upstreams) if f"c{n}" not in tried]
+        return Chosen(left[0], left[0], Why.NEAREST, keep_to=left[0]) if left else self.none_left
+
+    def reply_to(self, asking: Asking) -> Reply:
+        """The n-th for the n-th, and the last from then on."""
+        return self.replies[min(len(self.asked), len(self.replies)) - 1]
+
+    @asynccontextmanager
+    async def ask(
+        self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]
+    ) -> AsyncIterator[ScriptedAnswer]:
+        asking = Asking(chosen.upstream, utterance.text, forwarding)
+        self.asked.append(asking)
+        reply = self.reply_to(asking)
+        self.open += 1
+        answer = ScriptedAnswer(reply)
+        try:
+            for step in reply.before:
+                await play(step)
+            yield answer
+        finally:
+            self.open -= 1
+            answer.open = False
+            assert not answer.reading, "its body was not closed"
