@@ -1,0 +1,104 @@
+"""When the daemon may not or can not serve it says why in a line and ends; and what it needs of aiohttp is there."""
+
+import inspect
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import http_parser, web
+
+from edgecache.delivery.connection import Connection
+from edgecache.errors import SettingsError
+from edgecache.ops.startup import check
+from tests.daemon import LOOPBACK, Daemon, config, daemons, servers_in
+
+
+@pytest.mark.net
+@pytest.mark.redis
+@pytest.mark.parametrize("where", ["listen", "admin"])
+async def test_a_port_in_use_is_one_clear_line(where: str) -> None:
+    async with daemons() as start:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port, directory = taken.getsockname()[1], start.directory / "private"
+            settings = {where: {**LOOPBACK, "port": port}, "cache": {"redis": {"private_directory": str(directory)}}}
+            daemon = await start.begin(config("http://127.0.0.1:9", **settings))
+            assert await daemon.ended() == 2
+        assert daemon.lines[-1] == (
+            f"error: {where}: 127.0.0.1:{port} is already in use; "
+            f"set {where}.port to another, or stop who has it (ss -ltnp)"
+        )
+        assert not [line for line in daemon.lines[:-1] if not line.startswith("{")]
+        assert servers_in(directory) == set()
+
+
+UNUSABLE: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
+    ("keys file missing", {"auth": {"keys_file": "/nowhere/keys.txt"}}, {}, "auth.keys_file"),
+    ("keys file unreadable", {"auth": {"keys_file": "/"}}, {}, "auth.keys_file"),
+    ("no C parser", {}, {"AIOHTTP_NO_EXTENSIONS": "1"}, "unset AIOHTTP_NO_EXTENSIONS"),
+    ("hashes can be foretold", {}, {"PYTHONHASHSEED": "0"}, "PYTHONHASHSEED=0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changed", "environ", "told"), [row[1:] for row in UNUSABLE], ids=[row[0] for row in UNUSABLE]
+)
+async def test_what_can_not_serve_says_why_and_ends(
+    changed: dict[str, Any], environ: dict[str, str], told: str
+) -> None:
+    async with daemons() as start:
+        daemon = await start.begin(config("http://127.0.0.1:9", **changed), environ)
+        assert await daemon.ended() == 2
+        assert told in daemon.output
+        assert "Traceback" not in daemon.output
+
+
+@pytest.mark.net
+async def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
+    daemon = await Daemon.begun(tmp_path / "absent.yaml", {})
+    assert await daemon.ended() == 2
+    assert "absent.yaml" in daemon.output
+    assert "Traceback" not in daemon.output
+
+
+@pytest.mark.parametrize("version", ["3.14.2", "3.9.5", "2.99"])
+def test_an_aiohttp_with_known_holes_may_not_serve(version: str) -> None:
+    with pytest.raises(SettingsError, match=r"pip install -U 'aiohttp>=3\.14\.3'"):
+        check(version)
+
+
+@pytest.mark.parametrize("version", ["3.14.3", "3.15.0b1", "4.0"])
+def test_an_aiohttp_without_them_may(version: str) -> None:
+    check(version)
+
+
+def test_the_parser_in_python_may_not_serve() -> None:
+    with pytest.raises(SettingsError, match="reinstall aiohttp from a wheel"):
+        check(parser=http_parser.HttpRequestParserPy)
+
+
+# What we need of others.
+
+OVERRIDDEN = {
+    "connection_made": ["self", "transport"],
+    "data_received": ["self", "data"],
+    "eof_received": ["self"],
+    "connection_lost": ["self", "exc"],
+    "handle_error": ["self", "request", "status", "exc", "message"],
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_what_a_connection_overrides_is_what_aiohttp_calls(name: str) -> None:
+    theirs, ours = getattr(web.RequestHandler, name), getattr(Connection, name)
+    assert ours is not theirs
+    assert list(inspect.signature(theirs).parameters) == OVERRIDDEN[name]
+    assert list(inspect.signature(ours).parameters) == OVERRIDDEN[name]
+
+
+def test_what_is_called_of_aiohttp_is_there() -> None:
+    assert isinstance(inspect.getattr_static(web.Server, "connections"), property)
+    assert list(inspect.signature(web.Server.pre_shutdown).parameters) == ["self"]
+    assert list(inspect.signature(web.Server.shutdown).parameters) == ["self", "timeout"]
+    for name in ("close", "force_close"):
+        assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == ["self"]
