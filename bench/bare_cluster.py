@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import sys
+from typing import cast
 
 import uvloop
 
@@ -35,8 +36,7 @@ class Answering(asyncio.Protocol):
         self._got = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._got += data
