@@ -14,8 +14,8 @@ $(BIN)/python:
 
 $(STAMP): $(BIN)/python pyproject.toml
 	@echo "Installing edgecache into $(VENV) ..."
-	@$(PIP) -e '.[demo]'
-	@touch $@
+	@$(PIP) -e '.[demo]' && touch $@ || { $(BIN)/python -c 'import typer, edgecache.node' 2>/dev/null && \
+	  echo "Could not bring $(VENV) up to date (no network?); going on with what is installed." >&2; }
 
 $(VENV)/.tested: $(STAMP) pyproject.toml
 	@$(PIP) -e '.[test]'

@@ -12,16 +12,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from bench.houses import EdgeProcess, bare_cluster, edge, redis, wait_for
+from bench.houses import ServerProcess, bare_cluster, edge, plain, redis, wait_for
 from bench.load import Plan, Run, load, tts_request
 
 MEMORY_ALONE = {"redis": {"url": "off"}}
+#: What is compared is run in turn, so many times.
+ROUNDS = 5
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -37,8 +39,8 @@ class Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
-    parser.add_argument("--rate", type=float, default=1500.0, help="hits per second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each load, over all its rounds")
+    parser.add_argument("--rate", type=float, default=500.0, help="hits per second")
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     options = parser.parse_args()
     figures: list[Figure] = []
@@ -75,18 +77,38 @@ def _asking(what: str) -> Callable[[int], bytes]:
     return lambda number: tts_request(_body(f"{what}, {number}."))
 
 
-def _hits(one: EdgeProcess, options: argparse.Namespace, what: str) -> list[Figure]:
+def _hits(one: ServerProcess, options: argparse.Namespace, what: str) -> list[Figure]:
+    """Interleaved: the edge, and plain aiohttp that answers as much without looking."""
     requests = [tts_request(_body(f"Sentence number {n}.")) for n in range(100)]
-    _run(Plan(one.port, 300, 1.0, warmup_s=0), lambda n: requests[n % 100])
-    cpu_s = one.cpu_s()
-    run = _run(Plan(one.port, options.rate, options.seconds), lambda n: requests[n % 100])
-    cpu_us = (one.cpu_s() - cpu_s) / max(1, len(run.samples)) * 1e6
-    values = {f"p{int(share * 100)}_ms": run.last_byte_ms(share) for share in (0.5, 0.95, 0.99)}
-    values |= {"rate": run.rate, "failed": run.failed, "cpu_us": cpu_us}
-    told = "p50 {p50_ms:.2f}  p95 {p95_ms:.2f}  p99 {p99_ms:.2f} ms at {rate:.0f}/s, {cpu_us:.0f} us of CPU each"
-    return [
-        Figure(what, told.format(**values) + (f", {run.failed} FAILED" if run.failed else ""), "p99 < 5 ms", values)
-    ]
+    _run(Plan(one.port, 200, 1.0, warmup_s=0), lambda n: requests[n % 100])
+    edges: list[Run] = []
+    plains: list[Run] = []
+    spent_s: list[float] = [0.0, 0.0]
+    with plain("hits") as peer:
+        for number in range(ROUNDS):
+            for at, (server, runs) in enumerate([(one, edges), (peer, plains)]):
+                before_s = server.cpu_s()
+                plan = Plan(server.port, options.rate, options.seconds / ROUNDS, seed=number)
+                runs.append(_run(plan, lambda n: requests[n % 100]))
+                spent_s[at] += server.cpu_s() - before_s
+    values = {f"p{int(share * 100)}_ms": _median(edges, share) for share in (0.5, 0.95, 0.99)}
+    values |= {f"plain_p{int(share * 100)}_ms": _median(plains, share) for share in (0.5, 0.99)}
+    answered = sum(len(run.samples) for run in edges) * (1 + 0.5 * ROUNDS / options.seconds)
+    values |= {"rate": statistics.mean(run.rate for run in edges), "failed": float(sum(run.failed for run in edges))}
+    values |= {"cpu_us": spent_s[0] / answered * 1e6, "cpu_ratio": spent_s[0] / spent_s[1]}
+    told = (
+        "p50 {p50_ms:.2f}  p95 {p95_ms:.2f}  p99 {p99_ms:.2f} ms at {rate:.0f}/s; plain aiohttp beside it p50 "
+        "{plain_p50_ms:.2f}  p99 {plain_p99_ms:.2f} ms; {cpu_ratio:.1f} times its CPU"
+    )
+    return [Figure(what, told.format(**values) + _failures(values), "p99 < 5 ms", values)]
+
+
+def _median(runs: list[Run], share: float) -> float:
+    return statistics.median(run.last_byte_ms(share) for run in runs)
+
+
+def _failures(values: Mapping[str, float]) -> str:
+    return f", {values['failed']:.0f} FAILED" if values["failed"] else ""
 
 
 def _memory_hits(options: argparse.Namespace) -> list[Figure]:
@@ -105,31 +127,35 @@ def _redis_hits(options: argparse.Namespace) -> list[Figure]:
 
 
 def _misses(options: argparse.Namespace) -> list[Figure]:
-    """Interleaved: the cluster alone and through an edge, at about half of the edge's core."""
-    rounds = 5
-    with bare_cluster() as cluster, edge(cluster, {**MEMORY_ALONE, "memory": {"max_size": "64MiB"}}) as one:
-        began_s, cpu_s = time.monotonic(), one.cpu_s()
-        trial = _run(Plan(one.port, 200, 2.0), _asking("Trial"))
-        each_s = (one.cpu_s() - cpu_s) / max(1, len(trial.samples) * 2.5 / 2.0)
+    """Interleaved: the cluster alone, an edge in front, and a plain aiohttp proxy in front; at half of the edge's core."""
+    with (
+        bare_cluster() as cluster,
+        edge(cluster, {**MEMORY_ALONE, "memory": {"max_size": "64MiB"}}) as one,
+        plain("proxy", f"http://127.0.0.1:{cluster}") as proxy,
+    ):
+        before_s = one.cpu_s()
+        trial = _run(Plan(one.port, 150, 2.0), _asking("Trial"))
+        each_s = (one.cpu_s() - before_s) / max(1.0, len(trial.samples) * 1.25)
         rate = min(1000.0, 0.5 / each_s)
-        pairs: list[tuple[Run, Run]] = []
-        for number in range(rounds):
-            plan = Plan(cluster, rate, options.seconds / 2, seed=number)
-            direct = _run(plan, _asking("Direct"))
-            through = Plan(one.port, rate, options.seconds / 2, seed=number)
-            pairs.append((direct, _run(through, _asking(f"Round {number}"))))
-        busy = each_s * rate
-        assert time.monotonic() > began_s
-    values = {"rate": rate, "busy": busy, "failed": float(sum(a.failed + b.failed for a, b in pairs))}
+        runs: dict[str, list[Run]] = {"direct": [], "edge": [], "plain": []}
+        for number in range(ROUNDS):
+            for what, port in (("direct", cluster), ("edge", one.port), ("plain", proxy.port)):
+                plan = Plan(port, rate, options.seconds / ROUNDS, seed=number)
+                runs[what].append(_run(plan, _asking(f"{what} {number}")))
+    values = {"rate": rate, "busy": each_s * rate}
+    values["failed"] = float(sum(run.failed for each in runs.values() for run in each))
     for share in (0.5, 0.99):
-        added = [b.first_byte_ms(share) - a.first_byte_ms(share) for a, b in pairs]
-        values[f"added_p{int(share * 100)}_ms"] = statistics.median(added)
-        values[f"direct_p{int(share * 100)}_ms"] = statistics.median(a.first_byte_ms(share) for a, _ in pairs)
+        first = {what: [run.first_byte_ms(share) for run in each] for what, each in runs.items()}
+        for what in ("edge", "plain"):
+            added = [through - alone for through, alone in zip(first[what], first["direct"], strict=True)]
+            values[f"{what}_adds_p{int(share * 100)}_ms"] = statistics.median(added)
+        values[f"direct_p{int(share * 100)}_ms"] = statistics.median(first["direct"])
     told = (
-        "p50 +{added_p50_ms:.2f}  p99 +{added_p99_ms:.2f} ms over the cluster's own {direct_p50_ms:.2f} ms, "
-        "at {rate:.0f}/s ({busy:.0%} of a core)"
+        "p50 +{edge_adds_p50_ms:.2f}  p99 +{edge_adds_p99_ms:.2f} ms over the cluster's own {direct_p50_ms:.2f} ms, at "
+        "{rate:.0f}/s ({busy:.0%} of a core); a plain aiohttp proxy p50 +{plain_adds_p50_ms:.2f}  p99 "
+        "+{plain_adds_p99_ms:.2f} ms"
     )
-    return [Figure("first byte that a miss adds", told.format(**values), "p50 < 1 ms", values)]
+    return [Figure("first byte that a miss adds", told.format(**values) + _failures(values), "p50 < 1 ms", values)]
 
 
 def _weights(options: argparse.Namespace) -> list[Figure]:

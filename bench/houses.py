@@ -69,6 +69,15 @@ def bare_cluster() -> Iterator[int]:
 
 
 @contextmanager
+def plain(*what: str) -> Iterator["ServerProcess"]:
+    """A plain aiohttp server on the core of the server under test: `hits`, or `proxy URL`."""
+    port = free_port()
+    with process([sys.executable, "-m", "bench.peers.plain", str(port), *what], SERVER_CORE) as started:
+        wait_for(port)
+        yield ServerProcess(started.pid, port)
+
+
+@contextmanager
 def redis(directory: Path) -> Iterator[str]:
     """A Redis of its own; its URL."""
     path = directory / "redis.sock"
@@ -81,7 +90,7 @@ def redis(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def edge(cluster_port: int, cache: Mapping[str, object]) -> Iterator["EdgeProcess"]:
+def edge(cluster_port: int, cache: Mapping[str, object]) -> Iterator["ServerProcess"]:
     """An edge on its own core."""
     port, admin = free_port(), free_port()
     with ExitStack() as stack:
@@ -98,14 +107,14 @@ def edge(cluster_port: int, cache: Mapping[str, object]) -> Iterator["EdgeProces
         arguments = [sys.executable, "-m", "edgecache", "serve", "--config", str(path)]
         started = stack.enter_context(process(arguments, SERVER_CORE, stderr=subprocess.DEVNULL))
         wait_for(admin, "/readyz")
-        yield EdgeProcess(started.pid, port, admin)
+        yield ServerProcess(started.pid, port)
 
 
-class EdgeProcess:
-    """An edge under test."""
+class ServerProcess:
+    """A server under test."""
 
-    def __init__(self, pid: int, port: int, admin: int) -> None:
-        self.pid, self.port, self.admin = pid, port, admin
+    def __init__(self, pid: int, port: int) -> None:
+        self.pid, self.port = pid, port
 
     def rss_bytes(self) -> int:
         """Resident memory."""

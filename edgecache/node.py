@@ -6,6 +6,7 @@ streams finish within their time; what does not finish is broken off, and nothin
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import time
@@ -304,6 +305,8 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, asked_to_stop)
     loop.add_signal_handler(signal.SIGHUP, log.event, logging.WARNING, "SIGHUP: restart to read the configuration anew")
     await node.start()
+    gc.collect()
+    gc.freeze()  # what is there now stays; the collector need not walk it between two requests
     took_s = round(time.monotonic() - began_s, 2)
     listen = settings.listen
     log.event(

@@ -6,6 +6,7 @@ tells of calls from a wrong thread and of coroutines that nobody awaited.
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -13,8 +14,16 @@ import uvloop
 
 from tests.redis_server import RedisServer
 
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    """uvloop only logs what a signal's handler raises, and so would lose pytest-timeout's: there the test is cancelled."""
+    loop = uvloop.new_event_loop()
+    loop.add_signal_handler(signal.SIGALRM, lambda: [task.cancel("timeout") for task in asyncio.all_tasks(loop)])
+    return loop
+
+
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "uvloop": uvloop.new_event_loop,
+    "uvloop": _uvloop,
     "asyncio": asyncio.new_event_loop,
     "debug": asyncio.new_event_loop,
 }

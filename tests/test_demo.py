@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import wave
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -47,6 +49,7 @@ class Running:
     """One world, and every process that was seen to belong to it."""
 
     process: Process
+    directory: Path
     seen: dict[Known, str]
     out: str = ""
     err: str = ""
@@ -70,7 +73,7 @@ class Running:
         async with asyncio.timeout(HANG_S):
             while not true():
                 assert self.process.returncode is None, self.out + self.err
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def greeted(self) -> None:
         assert self.process.stdout is not None
@@ -97,6 +100,7 @@ class Running:
             while self.left() and self.process.returncode == -signal.SIGKILL:
                 await asyncio.sleep(0.01)  # nobody waits for orphans
         assert self.left() == []
+        assert self.process.returncode == -signal.SIGKILL or not list(self.directory.iterdir())
         assert not [line for line in self.err.splitlines() if "Traceback" in line], self.err
 
     def url(self, what: str) -> str:
@@ -108,14 +112,16 @@ class Running:
 @asynccontextmanager
 async def world(*arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
     """A world with the tone voice that takes any free ports; nothing of it is left, whatever became of the test."""
+    # Not pytest's directory: the path of a private Redis's socket has to be short.
+    directory = Path(tempfile.mkdtemp(prefix="edgecache-"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edgecache", "demo", "--voice", "tone", *(arguments or ("--port", "0"))),
         stdout=PIPE,
         stderr=PIPE,
-        env={**os.environ, **(environ or {})},
+        env={**os.environ, "TMPDIR": str(directory), **(environ or {})},
         start_new_session=True,
     )
-    running = Running(process, {})
+    running = Running(process, directory, {})
     try:
         yield running
     finally:
@@ -126,6 +132,7 @@ async def world(*arguments: str, environ: Mapping[str, str] | None = None) -> As
         for pid, start in running.seen:
             if alive().get(pid, (0, ""))[1] == start:
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(directory)
 
 
 async def test_two_commands_to_hear_the_difference(tmp_path: Path) -> None:
@@ -148,6 +155,7 @@ async def test_two_commands_to_hear_the_difference(tmp_path: Path) -> None:
         assert f"curl -s {url}/v1/tts -d '{json.dumps(asked, separators=(',', ':'))}' -o hello.wav" in running.out
         running.process.send_signal(signal.SIGINT)
         assert await running.ended() == 0
+        await running.nothing_left()
 
     assert "fwd=uri-miss" in missed.headers["Cache-Status"]
     assert missed.headers["Cache-Status"].endswith("detail=near")
@@ -162,7 +170,6 @@ async def test_two_commands_to_hear_the_difference(tmp_path: Path) -> None:
     assert any("redis-server" in command for command in running.seen.values())
     assert running.err.rstrip().endswith("Stopped. Bye.")
     assert "cache=hit_memory" in running.err, "what the edge does is shown"
-    await running.nothing_left()
 
 
 @pytest.mark.parametrize(

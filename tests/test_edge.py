@@ -1,76 +1,21 @@
 """The meeting point: in what order it looks, whom it joins, when it goes forward, and what leaves no trace."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 
 import pytest
 
-from edgecache.cache.key import Naming
-from edgecache.cache.lookup import Directives, Freshness, Hit, Miss, Reason, Stale, Tier
-from edgecache.cache.recording import Facts, Recording, etag
+from edgecache.cache.lookup import Directives, Hit, Miss, Reason, Stale, Tier
+from edgecache.cache.recording import Recording
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.errors import ClientError, NodeError, SpeechError, UpstreamError
-from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
-from edgecache.fill.fills import FillLimits, Fills
+from edgecache.fill.edge import Live, Recorded
 from edgecache.fill.flight import State
-from edgecache.speech.utterance import utterance
-from tests.scripted_clusters import WAV, Barrier, FakeClock, Reply, ScriptedClusters
-from tests.scripted_tiers import ScriptedTiers
+from tests.edge_rig import FRESH_S, GONE_S, STALE_S, built, heard, rig, wish
+from tests.scripted_clusters import WAV, Barrier, Reply
 
-FRESHNESS = Freshness(ttl_s=100.0, stale_if_error_s=1000.0)
-FRESH_S, STALE_S, GONE_S = 10.0, 500.0, 2000.0
 NO_CACHE, NO_STORE, IF_CACHED = Directives(no_cache=True), Directives(no_store=True), Directives(only_if_cached=True)
 DOWN = UpstreamFault(Fault.CONNECT, "c0", "down")
-
-
-@dataclass
-class Rig:
-    edge: Edge
-    tiers: ScriptedTiers
-    fills: Fills
-    clusters: ScriptedClusters
-    clock: FakeClock
-
-    def recording(self, wish: Wish, age_s: float = FRESH_S, audio: bytes = b"recorded") -> Recording:
-        asked = self.edge.asked(wish)
-        facts = Facts("audio/wav", "wav", 1000, 8000, 1, self.clock.wall() - age_s, 350.0, 200.0, "c9", etag(audio))
-        return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)
-
-    def put(self, wish: Wish, *tiers: str, age_s: float = FRESH_S) -> Recording:
-        made = self.recording(wish, age_s)
-        for tier in tiers:
-            getattr(self.tiers, tier)[made.key] = made
-        return made
-
-
-def wish(text: str = "Hello", directives: Directives | None = None, namespace: str = "default") -> Wish:
-    return Wish(utterance({"text": text}), namespace, directives or Directives(), {"Via": "test"})
-
-
-def built(*replies: Reply, shared: bool = True) -> Rig:
-    clock, tiers = FakeClock(), ScriptedTiers(shared)
-    clusters = ScriptedClusters(replies or (Reply(),), upstreams=1)
-    fills = Fills(FillLimits(), clusters, tiers.keep, clock)
-    return Rig(Edge(Naming(), FRESHNESS, tiers, fills, clock), tiers, fills, clusters, clock)
-
-
-@asynccontextmanager
-async def rig(*replies: Reply, shared: bool = True) -> AsyncIterator[Rig]:
-    """An edge of which nothing is left in the end."""
-    made = built(*replies, shared=shared)
-    try:
-        yield made
-        await made.fills.drain()
-        assert (made.fills.held_bytes, made.clusters.open) == (0, 0)
-    finally:
-        await made.fills.close()
-
-
-async def heard(speech: Speech) -> bytes:
-    return speech.recording.audio if isinstance(speech, Recorded) else await speech.flight.whole()
-
 
 # The order of steps.
 
@@ -213,6 +158,41 @@ async def test_who_leaves_at_any_step_leaves_nothing_behind_and_the_speech_is_ke
     assert 3 < left < 20
 
 
+OWN = [("no-cache", NO_CACHE, True), ("no-store", NO_STORE, False)]
+
+
+@pytest.mark.parametrize(("directives", "joinable"), [row[1:] for row in OWN], ids=[row[0] for row in OWN])
+async def test_who_asks_for_a_new_take_joins_nobody(directives: Directives, joinable: bool) -> None:
+    barrier = Barrier()
+    async with rig(Reply([WAV[:100], barrier, WAV[100:]])) as made:
+        first = await made.edge.speak(wish())
+        own = await made.edge.speak(wish(directives=directives))
+        after = await made.edge.speak(wish())
+        flights = [speech.flight for speech in (first, own, after) if isinstance(speech, Live)]
+        assert [flights.index(flight) for flight in flights] == ([0, 1, 1] if joinable else [0, 1, 0])
+        barrier.open()
+        assert await heard(own) == WAV
+
+
+async def test_who_waits_for_the_first_audio_counts_as_a_reader() -> None:
+    async with rig(Reply([WAV], before=[None])) as made:
+        speech = await made.edge.speak(wish())
+        assert isinstance(speech, Live)
+        with speech.flight.reading():  # from here on it is the caller who counts
+            await made.fills.drain()
+            assert made.fills.held_bytes == len(WAV)
+    barrier = Barrier()
+    async with rig(Reply([WAV], before=[barrier])) as made:
+        crowd = [asyncio.create_task(made.edge.speak(wish())) for _ in range(3)]
+        await barrier.reached()
+        flight = made.fills.flight(made.edge.asked(wish()).key)
+        assert flight is not None
+        assert flight.readers == 3
+        barrier.open()
+        await asyncio.wait(crowd)
+        assert flight.readers == 0
+
+
 # Errors, and speech past its time.
 
 FAILING: list[tuple[str, Reply, type[SpeechError], int]] = [
@@ -326,6 +306,7 @@ async def test_rule_8_a_key_opens_a_recording_only_to_its_own_namespace() -> Non
         assert (await made.edge.recorded(key, "ann")) is not None
         assert (await made.edge.recorded(key, "bob")) is None
         assert made.edge.asked(wish(namespace="bob")).key != key
+        assert made.edge.counters.mismatches == 0  # to ask for another's is no fault of the store's
 
 
 # What only looks.

@@ -9,7 +9,7 @@ from edgecache.clusters.selection import NoneLeft
 from edgecache.errors import ClientError, NodeError, SpeechError, UpstreamError
 from edgecache.fill.flight import State
 from tests import sounds
-from tests.fill_rig import PIECES, SILENT, Listener, fault, order, rig
+from tests.fill_rig import PIECES, SILENT, Listener, fault, order, rig, settle
 from tests.scripted_clusters import CUT_WAV, WAV, Asking, Barrier, Reply, ScriptedClusters, Step
 
 #: A header longer than what it is the header of.
@@ -80,6 +80,7 @@ ELSEWHERE: list[tuple[str, Reply]] = [
     ("not what its type says", Reply([b"ID3" + bytes(200)])),
     ("nothing", Reply([])),
     ("no sample", Reply([SILENT])),
+    ("cut in its first frame", Reply([sounds.FLAC[:50]], "audio/flac")),
     ("broke before the first sample", Reply([SILENT, fault(Fault.BROKEN)])),
     ("can't be reached", Reply(before=[fault(Fault.CONNECT)])),
     ("busy", Reply(before=[fault(Fault.BUSY, 503)])),
@@ -111,9 +112,24 @@ async def test_no_audio_in_time_is_the_same_as_none() -> None:
 
 async def test_once_it_is_heard_a_rendering_may_take_its_time() -> None:
     async with rig() as made:
-        made.clusters.replies = [Reply([WAV[:100], lambda: made.clock.advance(60), None, WAV[100:], None])]
+        late = Reply([WAV[:100], None, None, WAV[100:], None], before=[lambda: made.clock.advance(5.1)])
+        made.clusters.replies = [late]
         flight, _ = await made.listen()
-        assert flight.state is State.SEALED
+        assert (flight.state, len(made.clusters.asked)) == (State.SEALED, 1)
+
+
+async def test_what_has_come_is_heard_before_the_rest_comes() -> None:
+    barriers = [Barrier(), Barrier()]
+    async with rig(Reply([WAV[:100], barriers[0], WAV[100:200], barriers[1], WAV[200:]])) as made:
+        listener = Listener(made.fills.lead(order()))
+        listening = asyncio.create_task(listener.listen())
+        for barrier, heard in zip(barriers, (100, 200), strict=True):
+            await barrier.reached()
+            await settle()
+            assert bytes(listener.heard) == WAV[:heard]
+            barrier.open()
+        await listening
+        assert (bytes(listener.heard), listener.end) == (WAV, "whole")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import redis
@@ -90,10 +92,10 @@ async def test_what_redis_has_lost_is_made_again(redis_server: RedisServer, comm
 
 async def test_a_redis_that_evicts_all_the_time_is_no_fault(redis_server: RedisServer) -> None:
     redis_server.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    redis_server.call("CONFIG", "SET", "maxmemory", redis_server.call("INFO")["used_memory"] + 150_000)
+    redis_server.call("CONFIG", "SET", "maxmemory", redis_server.call("INFO")["used_memory"] + 250_000)
     async with house(cache=redis_alone(redis_server.url)) as home:
         for turn in range(40):
-            await said(home, f"Evicted {turn % 8}")
+            await said(home, f"Evicted {turn % 20}")
             await written(home.node)
         assert redis_server.call("INFO")["evicted_keys"] > 0
         assert told(home.node)["broken_records"] == 0
@@ -333,19 +335,32 @@ ODD: list[tuple[str, bytes | None]] = [
 
 @pytest.mark.parametrize("odd", [row[1] for row in ODD], ids=[row[0] for row in ODD])
 async def test_rule_6_an_odd_reply_is_a_miss_and_is_got_over(odd: bytes | None) -> None:
+    await got_over(odd, budget_s=0.03, write_timeout_s=0.05)
+
+
+@pytest.mark.parametrize("odd", [b"-MOVED\r\n", b"%1\r\n*1\r\n+a\r\n+b\r\n", b"-WRONGPASS \r\n"], ids=repr)
+async def test_rule_6_an_odd_reply_to_the_password_is_got_over(odd: bytes) -> None:
+    counted = await got_over(odd, password="swordfish")
+    assert counted["faults"] >= DEFAULTS.breaker_failures
+    assert counted["timeouts"] == 0
+
+
+async def got_over(odd: bytes | None, **access: Any) -> Mapping[str, Any]:
+    """All is well with an odd Redis, and again with a sane one. What was counted in between."""
     peer = _Peer(odd)
     async with ScriptedRedis(peer.answer) as way:
-        cache = redis_alone(way.url, budget_s=0.03, write_timeout_s=0.05)
+        cache = redis_alone(way.url, **access)
         async with house(cache=cache) as home:
             for turn in range(DEFAULTS.breaker_failures + 2):
                 await said(home, f"Odd {turn % 3}")
             await not_recorded(home)
-            assert told(home.node)["hits"] == 0
-            assert mismatches(home.node) == 0
-            assert len(told(home.node)["last_write_failure"]) < 120
+            counted = told(home.node)
+            assert (counted["hits"], mismatches(home.node)) == (0, 0)
+            assert len(counted["last_write_failure"]) < 120
             peer.odd = False
             await until_hit(home, "Odd 0")
             assert told(home.node)["state"] == "closed"
+            return counted
 
 
 class _Peer:
@@ -360,6 +375,8 @@ class _Peer:
         if self.odd:
             return self._reply
         match command:
+            case [b"AUTH", *_]:
+                return b"+OK\r\n"
             case [b"SET", key, value, *_]:
                 self._kept[key] = value
                 return b"+OK\r\n"

@@ -98,6 +98,29 @@ async def test_rule_6_a_key_of_another_type_is_filled_anew(
         await refilled(home, "Of another type")
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"media_type": "audio/wav\r\nSet-Cookie: a=b"},
+        {"media_type": "audio/wäv"},
+        {"etag": '"\r\n'},
+        {"etag": ""},
+        {"made_at": float("nan")},
+        {"made_at": float("inf")},
+    ],
+    ids=str,
+)
+async def test_rule_6_a_record_with_facts_that_no_answer_can_have_is_filled_anew(
+    redis_server: RedisServer, facts: dict[str, object]
+) -> None:
+    async with house(cache=redis_alone(redis_server.url)) as home:
+        key = await recorded(home, "Whole, and not ours")
+        record = unframe(key, redis_server.call("GET", where(key)))
+        planted = msgspec.structs.replace(record, facts=msgspec.structs.replace(record.facts, **facts))
+        redis_server.call("SET", where(key), frame(planted))
+        await refilled(home, "Whole, and not ours")
+
+
 async def refilled(home: House, text: str) -> None:
     """By every way in: not served, made again rightly, and then a hit in Redis."""
     broken, made = told(home.node)["broken_records"], home.origin.counters.syntheses

@@ -193,6 +193,21 @@ async def test_rule_4_a_reader_that_leaves_at_any_step_changes_nothing() -> None
     assert 5 < left < 25
 
 
+async def test_rule_7_a_flight_forgets_who_left_it() -> None:
+    barrier = Barrier()
+    async with rig(Reply([barrier, WAV])) as made:
+        flight = made.fills.lead(order())
+        await barrier.reached()
+        crowd = [asyncio.create_task(Listener(flight).listen()) for _ in range(20)]
+        await settle()
+        for each in crowd:
+            each.cancel()
+        await asyncio.wait(crowd)
+        assert (flight.readers, len(flight._waiters)) == (0, 0)
+        barrier.open()
+        await made.fills.drain()
+
+
 # Bytes counted are bytes held, whatever happens.
 
 
@@ -214,8 +229,10 @@ class World:
             self.flights.append((self.made.fills.lead(order(name)), chunks, barriers))
 
     def join(self, number: int, *, slow: bool) -> None:
-        flight = self.made.fills.join(KEY)
-        found = [each for each in self.flights if each[0] is flight] or self.flights[number : number + 1]
+        """Whoever is given a flight begins to read it at once, so nobody begins with one that is over."""
+        newest = self.made.fills.join(KEY)
+        under_way = [each for each in self.flights if not each[0].over]
+        found = [each for each in under_way if each[0] is newest] or under_way[number : number + 1]
         for joined, chunks, _ in found:
             listener = Listener(joined, ready=asyncio.Event() if slow else None)
             self.readers.append((listener, asyncio.create_task(listener.listen()), b"".join(chunks)))

@@ -111,6 +111,7 @@ class Attempt:
                             patience.reschedule(None)
                             head = self._head(answer, first_byte_s)
                             self._flight.audible(head)
+                            await asyncio.sleep(0)  # what has come is heard before what follows is looked at
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
         return head

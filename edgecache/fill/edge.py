@@ -137,7 +137,10 @@ class Edge:
         tier, found = Tier.MEMORY, self._tiers.peek(key)
         if found is None:
             tier, found = Tier.REDIS, await self._find_once(key)
-        if found is None or self._naming.key(namespace, found.canonical) != key:
+        if found is None or found.namespace != namespace:
+            return None
+        if self._naming.key(namespace, found.canonical) != key:
+            self.counters.mismatches += 1
             return None
         verdict = self._judge(Asked(key, namespace, found.canonical), found)
         return _recorded(verdict, tier) if isinstance(verdict, Hit) else None

@@ -6,11 +6,13 @@ Writes go behind (see `behind`). It does not know whose utterance was asked for:
 """
 
 import asyncio
+import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from edgecache.cache.key import Key, Naming
-from edgecache.cache.recording import BrokenRecord, Recording, unframe
+from edgecache.cache.recording import BrokenRecord, Facts, Recording, unframe
 from edgecache.clock import Clock
 from edgecache.errors import SettingsError
 from edgecache.store.behind import WriteBehind
@@ -24,6 +26,7 @@ MAX_VALUE_BYTES = 64 << 20
 PROBE_TIMEOUT_S = 2.0
 #: How long `close` waits for questions under way after their connections are gone.
 CLOSE_TIMEOUT_S = 1.0
+_ETAG = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
@@ -166,6 +169,8 @@ class RedisTier:
             if len(reply) > MAX_VALUE_BYTES:
                 raise BrokenRecord("too large")
             found = unframe(key, reply)
+            if not _tellable(found.facts):
+                raise BrokenRecord("facts that can't stand in an answer's head")
         except BrokenRecord:
             self._count_broken(key)
             return None
@@ -246,6 +251,17 @@ class RedisTier:
             said.get("maxmemory_policy"),
             pong_ms,
         )
+
+
+def _tellable(facts: Facts) -> bool:
+    """Whether an answer can be given with these facts. No recording of ours has others; who else writes to Redis may."""
+    media_type = facts.media_type
+    return (
+        media_type.isascii()
+        and media_type.isprintable()
+        and _ETAG.fullmatch(facts.etag) is not None
+        and math.isfinite(facts.made_at)
+    )
 
 
 def parse_info(reply: Reply) -> dict[str, str]:
