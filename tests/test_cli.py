@@ -1,158 +1,33 @@
 """The command line as people and scripts meet it: each command in a process of its own, its words and its exit codes."""
 
-import http.client
 import json
 import os
-import pty
 import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from edgecache.cli import main
-from edgecache.commands.addresses import address, listening
-from edgecache.commands.asking import Target
 from edgecache.commands.checking import Finding, report
-from edgecache.commands.saying import say, wanted
-from edgecache.commands.terminal import Misused, Refused
 from edgecache.delivery.auth import read_keys
 from edgecache.demo import tone
+from tests import command_line
+from tests.command_line import CONFIG, HANG_S, PYTHON, Ran, Served, answering, at_terminal, command, run
 
 pytestmark = pytest.mark.net
-
-HANG_S = 30.0
-Ran = subprocess.CompletedProcess[bytes]
-PYTHON = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "COLUMNS": "200"}
-CONFIG = """
-node: {name: test-edge}
-listen: {port: 8080}
-admin: {port: 0}
-cache: {redis: {url: "off"}}
-clusters: [{name: syd, url: "%s"}]
-log: {format: json, access: false}
-"""
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edgecache", *arguments]
-
-
-def run(*arguments: str, cwd: Path | str = "/", environ: Mapping[str, str] | None = None) -> Ran:
-    """stdin is no terminal, nor are the others."""
-    surroundings = {**PYTHON, **(environ or {})}
-    return subprocess.run(
-        command(*arguments), capture_output=True, cwd=cwd, env=surroundings, timeout=HANG_S, check=False
-    )
-
-
-def at_terminal(*arguments: str, environ: Mapping[str, str] | None = None) -> str:
-    """What a person sees."""
-    ours, theirs = pty.openpty()
-    surroundings = {**PYTHON, "TERM": "xterm-256color", **(environ or {})}
-    process = subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings)
-    os.close(theirs)
-    seen = b""
-    try:
-        while piece := os.read(ours, 1 << 16):
-            seen += piece
-    except OSError:
-        assert seen  # Linux says so when the other end is closed
-    os.close(ours)
-    process.wait(HANG_S)
-    return seen.decode().replace("\r\n", "\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """An edge in front of one cluster, both of them processes."""
-
-    url: str
-    admin: str
-    cluster: str
-    config: Path
-
-    def run(self, *arguments: str, cwd: Path | str = "/") -> Ran:
-        environ = {"EDGECACHE_URL": self.url, "EDGECACHE_ADMIN_URL": self.admin}
-        return run(*arguments, cwd=cwd, environ=environ)
-
-
-@contextmanager
-def process(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """One that serves until the block ends, and then ends well."""
-    with subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**PYTHON, **(environ or {})}
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.send_signal(signal.SIGTERM)
-            assert running.wait(HANG_S) == 0
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    path = tmp_path_factory.mktemp("cli") / "edge.yaml"
-    with process(
-        "origin", "--name", "syd", "--port", "0", "--knob", "voice=tone", "--knob", "first_byte_ms=50"
-    ) as origin:
-        assert origin.stdout is not None
-        cluster = origin.stdout.readline().decode().partition("listening on ")[2].split()[0]
-        path.write_text(CONFIG % cluster)
-        flags = ("--config", str(path), "--listen", "127.0.0.1:0")  # over the variable, and that over the file
-        with process("serve", *flags, environ={"EDGECACHE_LISTEN__PORT": "1"}) as edge:
-            assert edge.stderr is not None
-            told = next(line for line in map(json.loads, edge.stderr) if line["msg"] == "serving")
-            until_ready(told["admin"])
-            yield Served(told["url"], told["admin"], cluster, path)
-
-
-def until_ready(admin: str) -> None:
-    connection = http.client.HTTPConnection(admin.removeprefix("http://"), timeout=HANG_S)
-    for _ in range(10_000):
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        answer.read()
-        if answer.status == 200:
-            break
-    connection.close()
-
-
-@contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """A server that says just this to everyone, and hangs up."""
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = door.accept()
-            except OSError:
-                return
-            with peer:
-                peer.settimeout(HANG_S)
-                peer.recv(1 << 16)
-                peer.sendall(answer)
-                peer.shutdown(socket.SHUT_WR)
-                while peer.recv(1 << 16):
-                    continue
-
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{door.getsockname()[1]}"
-        finally:
-            door.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with command_line.served(tmp_path_factory.mktemp("cli") / "edge.yaml") as serving:
+        yield serving
 
 
 # What starting costs
@@ -262,126 +137,11 @@ def test_a_variable_with_a_typo_is_no_silent_default(served: Served) -> None:
     assert "did you mean EDGECACHE_LISTEN__PORT?" in ran.stderr.decode()
 
 
-ADDRESSES: list[tuple[str, str | None]] = [
-    ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-    ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
-    ("127.0.0.1:8080", "http://127.0.0.1:8080"),
-    ("localhost", "http://localhost:80"),
-    ("https://tts.example", "https://tts.example:443"),
-    ("http://[::1]:8080", "http://[::1]:8080"),
-    ("http://127.0.0.1:8080/v1/tts", "http://127.0.0.1:8080"),
-    ("http://127.0.0.1:8080/v1/", "http://127.0.0.1:8080"),
-    ("https://proxy.example/edge/", "https://proxy.example:443/edge"),
-    ("", None),
-    ("http://", None),
-    ("http://:8080", None),
-    ("http:/127.0.0.1", None),
-    ("http://[::1", None),
-    ("http://127.0.0.1:99999", None),
-    ("http://127.0.0.1:0", None),
-    ("http://127.0.0.1:http", None),
-    ("http://127.0.0.1 ", None),
-    ("http://127.0.0.1\n", None),
-    ("http://tts.exämple", None),
-    ("ftp://127.0.0.1", None),
-    ("http://me:secret@127.0.0.1", None),
-    ("http://127.0.0.1?x=y", None),
-]
-
-
-@pytest.mark.parametrize(("typed", "meant"), ADDRESSES, ids=[ascii(row[0]) for row in ADDRESSES])
-def test_the_address_of_an_edge_as_it_is_typed(typed: str, meant: str | None) -> None:
-    if meant is not None:
-        assert str(address(typed)) == meant
-        return
-    with pytest.raises(Misused) as told:
-        address(typed)
-    assert "secret" not in str(told.value)
-
-
-@pytest.mark.parametrize(
-    ("typed", "host", "port"),
-    [
-        ("0.0.0.0:80", "0.0.0.0", "80"),
-        ("[::1]:8080", "::1", "8080"),
-        ("localhost:0", "localhost", "0"),
-        (":8081", None, "8081"),
-        ("8081", None, "8081"),
-    ],
-)
-def test_where_to_listen_as_it_is_typed(typed: str, host: str | None, port: str) -> None:
-    told = listening("--listen", "listen", typed)
-    assert (told.get("EDGECACHE_LISTEN__HOST"), told["EDGECACHE_LISTEN__PORT"]) == (host, port)
-
-
-@pytest.mark.parametrize("typed", ["", "host", "127.0.0.1:65536", "::1:80", "a b:80", "http://127.0.0.1:80", "1:2:3"])
-def test_where_nobody_can_listen(typed: str) -> None:
-    with pytest.raises(Misused, match="--listen takes HOST:PORT"):
-        listening("--listen", "listen", typed)
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("speaking_rate=1.5", 1.5),
-        ("ssml=true", True),
-        ("style=calm", "calm"),
-        ("style=a=b", "a=b"),
-        ("style=", ""),
-        ("style=NaN", "NaN"),
-        ('demo={"take":true}', {"take": True}),
-        ("style=" + "[" * 100_000, "[" * 100_000),
-        ("style=" + "9" * 5_000, "9" * 5_000),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_a_field_is_json_or_else_text(given: str, meant: object) -> None:
-    assert json.loads(wanted("hi", None, None, [given]))[given.partition("=")[0]] == meant
-
-
-@pytest.mark.parametrize("given", [["speed"], ["=1"], ["text=ho"], ["voice_id=b"], ["a=1", "a=2"]], ids=str)
-def test_what_is_no_field(given: list[str]) -> None:
-    with pytest.raises(Misused, match="--field"):
-        wanted("hi", "a", None, given)
-
-
-BROKEN: dict[str, tuple[bytes, str]] = {
-    "cut in its length": (
-        b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nContent-Length: 99\r\n\r\nRIFF",
-        "is not whole",
-    ),
-    "cut in a chunk": (
-        b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nRIFF",
-        "is not whole",
-    ),
-    "no last chunk": (
-        b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nRIFF\r\n",
-        "is not whole",
-    ),
-    "nothing": (b"", "hung up without an answer"),
-    "no HTTP": (b"220 mail.example ESMTP\r\n", "does not answer with HTTP"),
-    "a web page": (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>",
-        "text/html, not audio; is --url an edge?",
-    ),
-    "a proxy's page": (b"HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\n\r\n<b>\x1b[31m", "502 Bad Gateway: <b> [31m"),
-    "busy": (
-        b'HTTP/1.1 429 No\r\nRetry-After: 2\r\n\r\n{"error":{"code":"busy","message":"Later."}}',
-        "429 busy: Later. (try again in 2 s)",
-    ),
-}
-
-
-@pytest.mark.parametrize(("answer", "words"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_whole_answer_is_never_saved(tmp_path: Path, answer: bytes, words: str) -> None:
-    with answering(answer) as url, pytest.raises(Refused) as told:
-        say(Target(url), b'{"text":"hi"}', tmp_path / "hi.wav", fresh=False)
-    assert words in str(told.value)
-    assert list(tmp_path.iterdir()) == []
+CUT = b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nRIFF"
 
 
 def test_a_pipe_has_heard_what_came_and_is_told_that_it_is_not_all() -> None:
-    with answering(BROKEN["cut in a chunk"][0]) as url:
+    with answering(CUT) as url:
         ran = run("say", "hi", "--url", url, "-o", "-")
     assert (ran.returncode, ran.stdout) == (1, b"RIFF")
     assert ran.stderr.decode() == f"error: {url} broke off: what came is not whole\n"
