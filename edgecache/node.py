@@ -199,6 +199,7 @@ class Node:
                 "led": self.fills.led,
                 "joined": self.fills.joined,
                 "sealed": self.fills.sealed,
+                "unstored": dict(self.fills.unstored),
                 "broken": self.fills.broken,
                 "refused": self.fills.refused,
             },

@@ -111,7 +111,7 @@ async def rig(*replies: Reply, clusters: ScriptedClusters | None = None, **limit
         await settle()
         assert (fills.under_way, fills.held_bytes, asked.open) == (0, 0, 0)
         assert fills.flight(KEY) is None
-        assert fills.sealed + fills.broken + fills.refused == fills.led
+        assert fills.sealed + fills.unstored.total() + fills.broken + fills.refused == fills.led
     finally:
         await fills.close()
         loop.set_exception_handler(None)

@@ -207,3 +207,16 @@ async def test_a_closed_port_and_all_down_are_told_at_once() -> None:
                 heard = await Heard.of(got, ASKED)
             assert (heard.status, heard.code) == (503, "no_cluster")
             assert int(heard.headers["Retry-After"]) >= 1
+
+
+async def test_an_operator_is_told_why_speech_is_never_stored() -> None:
+    async with (
+        ScriptedUpstream([whole(SHORT_WAV)]) as peer,
+        running(settings(peer.url)) as node,
+        aiohttp.ClientSession() as client,
+    ):
+        async with client.post(f"http://127.0.0.1:{node.port}/v1/tts", json=ASKED) as got:
+            assert await got.read() == SHORT_WAV
+        async with client.get(f"http://127.0.0.1:{node.admin_port}/status") as got:
+            told = (await got.json())["fills"]
+        assert (told["sealed"], told["unstored"]) == (0, {"wav_short": 1})

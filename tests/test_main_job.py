@@ -14,7 +14,7 @@ from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import RequestLimits
 from edgecache.demo import tone
 from edgecache.fill.fills import FillLimits
-from edgecache.settings import Cache
+from edgecache.settings import Cache, NodeName
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 from tests.houses import Heard, House, house, keys_file, running, settings
 from tests.scripted_upstream import ScriptedUpstream, whole
@@ -357,3 +357,25 @@ async def test_explain_changes_nothing() -> None:
         assert (told["verdict"], told["tier"]) == ("hit", "memory")
         assert made.headers["Content-Location"].endswith(told["key"])
         assert 86_000 < told["ttl_s"] <= 86_400
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"), [("edge-1", "edge-1"), ("10.0.0.1", '"10.0.0.1"')], ids=["a token", "a string"]
+)
+async def test_cache_status_is_a_structured_field_whatever_the_node_is_called(name: str, spelled: str) -> None:
+    async with house(node=NodeName(name=name)) as home:
+        assert (await home.say("Who am I")).cache.startswith(f"{spelled}; fwd=")
+        assert (await home.say("Who am I")).cache.startswith(f"{spelled}; hit;")
+
+
+async def test_a_head_keeps_to_what_a_request_says_of_caching() -> None:
+    async with house() as home:
+        await home.say("Said once")
+        for said, directive, status, hit in [
+            ("Said+once", "only-if-cached", 200, True),
+            ("Said+once", "no-store", 200, False),
+            ("Never+said", "only-if-cached", 504, False),
+        ]:
+            headers = {"Cache-Control": directive}
+            async with home.client.head(f"{home.url}/v1/tts?text={said}", headers=headers) as answer:
+                assert (answer.status, "; hit;" in answer.headers.get("Cache-Status", "")) == (status, hit)

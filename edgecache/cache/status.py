@@ -20,14 +20,19 @@ class Result(Enum):
     NONE = "none"
 
 
+def _named(name: str) -> str:
+    """A name as a structured field has it: a token begins with a letter, anything else is a string (RFC 9651 §3.3)."""
+    return name if name[:1].isalpha() else f'"{name}"'
+
+
 def hit(node: str, ttl_s: float, tier: Tier) -> str:
     """A recording served without going forward."""
-    return f"{node}; hit; ttl={int(ttl_s)}; detail={tier.value}"
+    return f"{_named(node)}; hit; ttl={int(ttl_s)}; detail={tier.value}"
 
 
 def stale(node: str, ttl_s: float, forward_status: int) -> str:
     """A recording past its time, served because going forward failed; ttl is negative."""
-    return f"{node}; fwd=stale; fwd-status={forward_status}; ttl={int(ttl_s)}; detail=stale-if-error"
+    return f"{_named(node)}; fwd=stale; fwd-status={forward_status}; ttl={int(ttl_s)}; detail=stale-if-error"
 
 
 def forwarded(node: str, reason: Reason, cluster: str, *, collapsed: bool, stored_ttl_s: float | None) -> str:
@@ -35,17 +40,17 @@ def forwarded(node: str, reason: Reason, cluster: str, *, collapsed: bool, store
 
     That is a prediction: the head goes out before the last byte.
     """
-    told = [node, f"fwd={reason.value}"]
+    told = [_named(node), f"fwd={reason.value}"]
     if collapsed:
         told.append("collapsed")
     if stored_ttl_s is not None:
         told += ["stored", f"ttl={int(stored_ttl_s)}"]
-    return "; ".join([*told, f"detail={cluster}"])
+    return "; ".join([*told, f"detail={_named(cluster)}"])
 
 
 def unasked(node: str) -> str:
     """A probe that found nothing and went nowhere."""
-    return f"{node}; fwd=uri-miss; stored=?0; detail=not-forwarded"
+    return f"{_named(node)}; fwd=uri-miss; stored=?0; detail=not-forwarded"
 
 
 class Outcome(msgspec.Struct, frozen=True):

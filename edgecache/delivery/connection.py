@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.problem import headers, problem
@@ -66,12 +66,14 @@ class Server(web.Server):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_server", "busy")
+    __slots__ = ("_flush_timer", "_half_closed", "_head_timer", "_server", "busy")
 
     def __init__(self, server: Server, options: dict[str, Any]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._server = server
         self._head_timer: asyncio.TimerHandle | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._half_closed = False
         #: Whether a request of this connection is being answered.
         self.busy = False
 
@@ -82,7 +84,8 @@ class Connection(web.RequestHandler):
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is None and not self.busy:
+        # Empty lines between requests are nothing (RFC 9112 §2.2).
+        if self._head_timer is None and not self.busy and data.strip(b"\r\n"):
             limits = self._server.limits
             self._head_timer = self._loop.call_later(limits.header_timeout_s, self._head_too_slow)
         super().data_received(data)
@@ -92,11 +95,13 @@ class Connection(web.RequestHandler):
         super().eof_received()
         if not self.busy and self._head_timer is None:
             return None
-        self.close()
+        self._half_closed = True
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         super().connection_lost(exc)
         self._server.closed()
 
@@ -106,8 +111,33 @@ class Connection(web.RequestHandler):
         self._stop_timer()
 
     def end(self) -> None:
-        """The exchange is over."""
+        """The exchange is over; its last bytes may still wait for the client to read."""
         self.busy = False
+        transport = self.transport
+        if transport is not None and transport.get_write_buffer_size():
+            self._watch_flush(transport)
+        if self._half_closed:
+            self._loop.call_later(BEGIN_S, self._close_if_idle)
+
+    def _watch_flush(self, transport: asyncio.Transport) -> None:
+        """Resets the connection if nothing more of what was written is taken for too long: closing waits without end."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        left_bytes = transport.get_write_buffer_size()
+
+        def look() -> None:
+            now_bytes = transport.get_write_buffer_size()
+            if now_bytes and now_bytes >= left_bytes and not self.busy:
+                transport.abort()
+            elif now_bytes:
+                self._watch_flush(transport)
+
+        self._flush_timer = self._loop.call_later(self._server.limits.write_stall_s, look)
+
+    def _close_if_idle(self) -> None:
+        """A half-closed connection ends behind its last answer; a request that came before the end begins at once."""
+        if not self.busy:
+            self.force_close()
 
     def handle_error(
         self,
@@ -126,8 +156,9 @@ class Connection(web.RequestHandler):
             error: SpeechError = NodeError(500, "internal_error", "This edge failed; the log has the reason.")
         else:
             error = ClientError(status, "bad_request", "This is not HTTP/1.1 as RFC 9112 has it.")
-            if isinstance(exc, HttpProcessingError) and "too large" in (exc.message or "").lower():
-                error = ClientError(431, "headers_too_large", "The request line or a header is too long.")
+            if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
+                told = "The request line or a header is too long, or there are too many; long text goes into a POST."
+                error = ClientError(431, "headers_too_large", told)
         answer = web.Response(
             status=error.status, body=problem(error, "-"), headers={**headers(error), "Server": SERVER}
         )
@@ -146,6 +177,7 @@ class Connection(web.RequestHandler):
         lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {text}" for name, text in headers(error).items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self._watch_flush(self.transport)
         self.force_close()
 
     def _stop_timer(self) -> None:

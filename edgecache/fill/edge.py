@@ -134,9 +134,12 @@ class Edge:
 
     async def recorded(self, key: Key, namespace: str) -> Recorded | None:
         """A recording by its key, for whom it belongs to; never goes forward."""
-        tier, found = Tier.MEMORY, self._tiers.peek(key)
-        if found is None:
-            tier, found = Tier.REDIS, await self._find_once(key)
+        hit = self._owned(key, namespace, self._tiers.peek(key), Tier.MEMORY)
+        if hit is None and self._tiers.shared:
+            hit = self._owned(key, namespace, await self._find_once(key), Tier.REDIS)
+        return hit
+
+    def _owned(self, key: Key, namespace: str, found: Recording | None, tier: Tier) -> Recorded | None:
         if found is None or found.namespace != namespace:
             return None
         if self._naming.key(namespace, found.canonical) != key:
@@ -146,10 +149,14 @@ class Edge:
         return _recorded(verdict, tier) if isinstance(verdict, Hit) else None
 
     async def probe(self, wish: Wish) -> Recorded | None:
-        """What a HEAD learns: a hit or nothing; never goes forward."""
-        asked = self.asked(wish)
-        verdict, tier = await self._find(asked, self._judge(asked, self._tiers.peek(asked.key)))
-        return _recorded(verdict, tier) if isinstance(verdict, Hit) else None
+        """What a HEAD learns: a hit or nothing; never goes forward. NodeError 504: the wish forbids that anyway."""
+        if not (wish.directives.no_store or wish.directives.no_cache):
+            asked = self.asked(wish)
+            verdict, tier = await self._find(asked, self._judge(asked, self._tiers.peek(asked.key)))
+            if isinstance(verdict, Hit):
+                return _recorded(verdict, tier)
+        _may_go_forward(wish.directives)
+        return None
 
     async def explain(self, wish: Wish) -> Explanation:
         """Where the wish would be answered from, without any effect on what is kept."""

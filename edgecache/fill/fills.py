@@ -7,6 +7,7 @@ It does not know HTTP towards clients, nor where recordings are kept.
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ class Fills:
         self._lingering: set[Flight] = set()
         self._held_bytes = 0
         self.led = self.joined = self.sealed = self.broken = self.refused = 0
+        #: Heard whole but not stored, by reason.
+        self.unstored: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Fills {len(self._tasks)} under way, {self.held_bytes} bytes held>"
@@ -140,8 +143,10 @@ class Fills:
             self._held_bytes -= flight.rendering.length
         self._forget(flight)
         match flight.state:
-            case State.SEALED | State.ENDED:
+            case State.SEALED:
                 self.sealed += 1
+            case State.ENDED:
+                self.unstored[flight.not_stored] += 1
             case State.BROKEN:
                 self.broken += 1
             case _:
