@@ -10,7 +10,8 @@ from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.fill.edge import Edge, Recorded, Speech, Wish
 from edgecache.fill.fills import FillLimits, Fills
 from edgecache.speech.utterance import utterance
-from tests.scripted_clusters import Barrier, FakeClock, Reply, ScriptedClusters
+from tests.fake_clock import FakeClock
+from tests.scripted_clusters import Barrier, Reply, ScriptedClusters
 
 FRESHNESS = Freshness(ttl_s=100.0, stale_if_error_s=1000.0)
 FRESH_S, STALE_S, GONE_S = 10.0, 500.0, 2000.0

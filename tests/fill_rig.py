@@ -17,7 +17,8 @@ from edgecache.fill.attempt import Order
 from edgecache.fill.fills import FillLimits, Fills
 from edgecache.fill.flight import Flight, State
 from edgecache.speech.utterance import utterance
-from tests.scripted_clusters import WAV, FakeClock, Reply, ScriptedClusters
+from tests.fake_clock import FakeClock
+from tests.scripted_clusters import WAV, Reply, ScriptedClusters
 
 KEY = Key("ab" * 32)
 #: A WAV's header, before any sample.

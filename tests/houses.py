@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -148,13 +147,6 @@ async def raw(port: int, sent: bytes, *, until_closed: bool = True, timeout_s: f
             return await reader.read(-1) if until_closed else await reader.read(1 << 16)
     finally:
         writer.close()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def keys_file(directory: Path, *lines: str) -> Path:

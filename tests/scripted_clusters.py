@@ -21,22 +21,6 @@ CUT_WAV = WAV[:-1000]
 AAC = "audio/aac"
 
 
-@dataclass
-class FakeClock:
-    """Moves only when it is told to."""
-
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    def advance(self, by_s: float) -> None:
-        self.now += by_s
-
-
 class Barrier:
     """A place in a script: `reached()` waits until it is come to, and `open()` lets it go on."""
 

@@ -20,8 +20,9 @@ from edgecache.cache.recording import unframe
 from edgecache.demo import tone
 from edgecache.speech.utterance import decode
 from tests.daemon import HANG_S, LOOPBACK, Daemon, Daemons, config, daemons, eventually, servers_in
-from tests.houses import Heard, cluster, free_port
+from tests.houses import Heard, cluster
 from tests.redis_server import RedisServer
+from tests.scripted_upstream import closed_port
 
 pytestmark = pytest.mark.net
 
@@ -198,7 +199,7 @@ async def load(client: aiohttp.ClientSession, port: int, heard: list[str], chanc
 
 async def lives(count: int, server: RedisServer, start: Daemons, origin_url: str, chance: random.Random) -> None:
     """An edge under load that is killed so many times, and started again."""
-    port, heard = free_port(), list[str]()
+    port, heard = closed_port(), list[str]()
     of = config(
         origin_url,
         listen={**LOOPBACK, "port": port},

@@ -14,6 +14,7 @@ from edgecache.clusters.fleet import Fleet, FleetPolicies
 from edgecache.clusters.selection import Chosen, NoneLeft, Why
 from edgecache.clusters.upstream import Outgoing
 from edgecache.speech.utterance import Utterance, utterance
+from tests.fake_clock import FakeClock
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, head, whole
 
 AUDIO = b"RIFF" + bytes(96)
@@ -32,20 +33,6 @@ class Plain:
 
     def ask(self, base_url: str, api_key: str | None, wanted: Utterance) -> Outgoing:
         return Outgoing(f"{base_url}/speak", {"X-API-Key": api_key or ""}, wanted.text.encode())
-
-
-@dataclass
-class FakeClock:
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    def advance(self, by_s: float) -> None:
-        self.now += by_s
 
 
 @dataclass

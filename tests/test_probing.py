@@ -6,8 +6,9 @@ import pytest
 
 from edgecache.clusters.cluster import Pool, Probing
 from edgecache.clusters.fleet import Fleet, FleetPolicies
+from tests.fake_clock import FakeClock
 from tests.scripted_upstream import FIN, HOLD, Script, ScriptedUpstream, closed_port, head
-from tests.test_fleet import DOWN, HELLO, POLICIES, SPEECH, FakeClock, Plain, cluster, rig
+from tests.test_fleet import DOWN, HELLO, POLICIES, SPEECH, Plain, cluster, rig
 
 
 @pytest.mark.parametrize(
