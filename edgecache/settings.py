@@ -24,7 +24,7 @@ from edgecache.configuration.reading import Reading
 from edgecache.configuration.report import Findings, Origin, SettingsProblems, shown
 from edgecache.configuration.scalars import did_you_mean
 from edgecache.delivery.auth import Auth, read_keys
-from edgecache.delivery.limits import Listen, RequestLimits
+from edgecache.delivery.limits import FastLane, Listen, RequestLimits
 from edgecache.errors import SettingsError
 from edgecache.fill.fills import FillLimits
 from edgecache.ops.log import Logging
@@ -97,6 +97,7 @@ class Settings:
     selection: SelectionPolicy = option(SelectionPolicy, "When a nearer cluster takes over.")
     fills: FillLimits = option(FillLimits, "Bounds on what is under way.")
     limits: RequestLimits = option(RequestLimits, "Bounds on what a client may send, and how slowly.")
+    fast_lane: FastLane = option(FastLane, "How hits are answered without delay.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
 

@@ -24,3 +24,13 @@ class Listen:
 
     host: str = option("127.0.0.1", "Address. Without API keys only loopback is served.")
     port: int = option(8080, "Port; 0 lets the system choose.", minimum=0, maximum=65535)
+
+
+@dataclass(frozen=True, slots=True)
+class FastLane:
+    """Hits that need nothing unusual are answered at once, without aiohttp."""
+
+    enabled: bool = option(True, "Off: every request goes through aiohttp; clients see no difference but the time.")
+    memo_bytes: int = option(
+        16 << 20, "How much of the requests seen before is kept, so that they need not be read again.", minimum=0
+    )
