@@ -18,11 +18,14 @@ from pathlib import Path
 from aiohttp import web
 
 from edgecache.cache.lookup import Freshness, Hit, Miss, Stale
+from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet, FleetPolicies
-from edgecache.delivery.auth import OPEN, Keyring, read_keys
+from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
 from edgecache.delivery.connection import Connection, Server
-from edgecache.delivery.http import Http, Readiness, Service
+from edgecache.delivery.fastlane import Lane, Ways
+from edgecache.delivery.http import Http, Service
+from edgecache.delivery.readiness import Readiness
 from edgecache.dialects import speeko
 from edgecache.errors import SettingsError
 from edgecache.fill.edge import Edge, Explanation, Wish
@@ -49,7 +52,8 @@ class Node:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.readiness = Readiness(checks={"clusters": self._clusters_ready})
-        self._keyring = _keyring(settings)
+        self.gate = Gate(_keyring(settings))
+        self.tally = Tally()
         policies = FleetPolicies(
             settings.timeouts, settings.pool, settings.probing, settings.health, settings.selection
         )
@@ -114,23 +118,39 @@ class Node:
 
     async def _listen(self) -> None:
         loop, listen = asyncio.get_running_loop(), self.settings.listen
-        report = log.access if self.settings.log.access else lambda _: None
-        service = Service(
-            node=self.settings.node.name,
-            edge=self.edge,
-            keyring=self._keyring,
-            limits=self.settings.limits,
-            freshness=self.settings.cache.freshness,
-            readiness=self.readiness,
-            clock=self.clock,
-            report=report,
-        )
-        self._server = Server(Http(service).handle, self.settings.limits)
+        service = self._service()
+        self._server = Server(Http(service).handle, self.settings.limits, service.lane)
         with _address_errors("listen", listen.host, listen.port):
             serving = await loop.create_server(self._server, listen.host, listen.port, backlog=1024)
         self._listeners.append(serving)
         self.port = serving.sockets[0].getsockname()[1]
         await self._listen_admin()
+
+    def _service(self) -> Service:
+        name, limits, told = self.settings.node.name, self.settings.limits, self.settings.log.access
+        ways = Ways(
+            node=name,
+            edge=self.edge,
+            gate=self.gate,
+            readiness=self.readiness,
+            clock=self.clock,
+            tally=self.tally,
+            limits=limits,
+            settings=self.settings.fast_lane,
+            log=log.access if told else None,
+        )
+        return Service(
+            node=name,
+            edge=self.edge,
+            gate=self.gate,
+            limits=limits,
+            freshness=self.settings.cache.freshness,
+            readiness=self.readiness,
+            clock=self.clock,
+            tally=self.tally,
+            log=ways.log,
+            lane=Lane(ways) if self.settings.fast_lane.enabled else None,
+        )
 
     async def _listen_admin(self) -> None:
         admin = self.settings.admin
@@ -180,6 +200,21 @@ class Node:
 
     # What operators ask.
 
+    def reload_keys(self) -> None:
+        """Reads the keys file anew: who was taken out of it is refused from the next request on.
+
+        A file with a mistake changes nothing; it is told what is wrong.
+        """
+        if self.settings.auth is None or self.settings.auth.keys_file is None:
+            log.event(logging.WARNING, "no keys file to read anew; restart to read the configuration")
+            return
+        try:
+            self.gate.ring = _keyring(self.settings)
+        except SettingsError as error:
+            log.event(logging.ERROR, "the keys file was not taken over; the keys from before hold", reason=str(error))
+            return
+        log.event(logging.INFO, "the keys file was read anew", keys=len(self.gate.ring.callers))
+
     def status(self) -> Mapping[str, object]:
         """Everything in one object, for `/status`."""
         tiers: dict[str, object] = {
@@ -205,6 +240,8 @@ class Node:
             },
             "record_mismatches": self.edge.counters.mismatches,
             "stale_served": self.edge.counters.stale_served,
+            "requests": self.tally.told(),
+            "fast_lane": "off" if self._server is None or self._server.lane is None else self._server.lane.status(),
             "connections": 0 if self._server is None else len(self._server.connections),
         }
 
@@ -304,7 +341,7 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
-    loop.add_signal_handler(signal.SIGHUP, log.event, logging.WARNING, "SIGHUP: restart to read the configuration anew")
+    loop.add_signal_handler(signal.SIGHUP, node.reload_keys)
     await node.start()
     gc.collect()
     gc.freeze()  # what is there now stays; the collector need not walk it between two requests

@@ -1,5 +1,6 @@
 """An edge over two dicts and scripted clusters, of which nothing may be left."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class ScriptedTiers:
     calls: list[str] = field(default_factory=list)
     barrier: Barrier | None = None
 
-    def peek(self, key: Key) -> Recording | None:
+    def peek(self, key: Key, wall_now: float) -> Recording | None:
         self.calls.append("peek")
         return self.memory.get(key)
 
@@ -35,17 +36,36 @@ class ScriptedTiers:
         self.calls.append("look")
         return self.memory.get(key)
 
-    async def find(self, key: Key, *, backfill: bool = True) -> Recording | None:
-        self.calls.append("find" if backfill else "find without backfill")
+    def ask(self, key: Key) -> "ScriptedQuestion":
+        self.calls.append("find")
+        return ScriptedQuestion(self, key, asyncio.ensure_future(self._found(key)))
+
+    async def find(self, key: Key) -> Recording | None:
+        self.calls.append("find without backfill")
+        return await self._found(key)
+
+    async def _found(self, key: Key) -> Recording | None:
         if self.barrier is not None:
             await self.barrier.passed()
-        found = self.redis.get(key)
-        if found is not None and backfill:
-            self.memory[key] = found
-        return found
+        return self.redis.get(key)
 
     def keep(self, recording: Recording) -> None:
         self.memory[recording.key] = self.redis[recording.key] = recording
+
+
+@dataclass
+class ScriptedQuestion:
+    """See `fill.edge.Question`."""
+
+    tiers: ScriptedTiers
+    key: Key
+    reply: "asyncio.Future[Recording | None]"
+
+    def settled(self) -> Recording | None:
+        found = self.reply.result()
+        if found is not None:
+            self.tiers.memory[self.key] = found
+        return found
 
 
 @dataclass

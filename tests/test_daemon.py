@@ -17,10 +17,11 @@ import pytest
 
 from edgecache.cache.key import Key
 from edgecache.cache.recording import unframe
+from edgecache.delivery.auth import new_key
 from edgecache.demo import tone
 from edgecache.speech.utterance import decode
 from tests.daemon import HANG_S, LOOPBACK, Daemon, Daemons, config, daemons, eventually, servers_in
-from tests.houses import Heard, cluster
+from tests.houses import Heard, cluster, keys_file
 from tests.redis_server import RedisServer
 from tests.scripted_upstream import closed_port
 
@@ -158,9 +159,32 @@ async def test_a_hangup_changes_nothing_nor_does_a_systemd_that_does_not_listen(
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
         daemon = await start.serve(config(origin.url), {"NOTIFY_SOCKET": str(start.directory / "gone")})
         daemon.send(signal.SIGHUP)
-        await daemon.until(lambda: bool(daemon.logged("SIGHUP: restart to read the configuration anew")))
+        await daemon.until(lambda: bool(daemon.logged("no keys file to read anew; restart to read the configuration")))
         assert (await say(client, daemon, "Still there")).whole
         assert await daemon.stopped() == 0
+
+
+async def test_a_key_taken_out_of_the_file_is_refused_after_a_hangup(tmp_path: Path) -> None:
+    lines = {name: new_key(name) for name in ("ann", "bob")}
+    path = keys_file(tmp_path, *(line for _, line in lines.values()))
+    async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
+        daemon = await start.serve(config(origin.url, auth={"keys_file": str(path)}))
+
+        async def status(name: str) -> int:
+            asked = client.post(f"{daemon.url}/v1/tts", json={"text": "Mine"}, headers={"X-API-Key": lines[name][0]})
+            async with asked as answer:
+                await answer.read()
+                return answer.status
+
+        assert [await status(name) for name in ("ann", "ann", "ann", "ann", "bob")] == [200] * 5
+        path.write_text("a line that is not one\n")
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: bool(daemon.logged("the keys file was not taken over; the keys from before hold")))
+        assert await status("ann") == 200
+        path.write_text(lines["bob"][1] + "\n")
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: bool(daemon.logged("the keys file was read anew")))
+        assert [await status("ann"), await status("bob")] == [401, 200]
 
 
 # Being killed.

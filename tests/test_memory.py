@@ -178,9 +178,10 @@ class Held(RuleBasedStateMachine):
     def bytes_counted_are_bytes_held(self) -> None:
         memory, places = self.memory, self.memory._places
         assert memory.held_bytes == sum(place.recording.size_bytes for place in places.values())
-        assert memory._small_bytes == sum(place.size_bytes for place in memory._small.values())
+        assert memory._small_bytes == sum(place.recording.size_bytes for place in memory._small)
         assert memory.held_bytes <= memory.max_size_bytes
-        assert {**memory._small, **memory._main} == places
+        assert {place.recording.key: place for queue in (memory._small, memory._main) for place in queue} == places
+        assert all(len(queue._places) <= 2 * len(queue) + 130 for queue in (memory._small, memory._main))
         assert len(memory._small) + len(memory._main) == len(places)
         assert not memory._ghosts.keys() & places.keys()
 

@@ -30,7 +30,7 @@ def test_rule_1_whoever_leaves_while_redis_answers_nobody_hears_anothers_speech(
 
 async def _storm(server: RedisServer, budget_s: float) -> None:
     chance = random.Random(11)
-    eager = {"budget_s": budget_s, "breaker_failures": 10_000, "max_connections": 4, "max_pending_bytes": 0}
+    eager = {"budget_s": budget_s, "breaker_failures": 10_000, "max_pending_bytes": 0}
     async with (
         SlowWay(server.socket, (0.0, 0.02), chance) as way,
         house(cache=redis_alone(server.url)) as maker,
@@ -87,7 +87,7 @@ async def test_rule_1_a_redis_that_gives_the_answer_to_the_question_before_is_no
         before, late = bulk(kept[command[1]]) if command[1] in kept else b"$-1\r\n", before
         return late
 
-    async with ScriptedRedis(answer) as way, house(cache=redis_alone(way.url, max_connections=1)) as home:
+    async with ScriptedRedis(answer) as way, house(cache=redis_alone(way.url)) as home:
         for text in TEXTS[:3]:
             await recorded(home, text)
         for turn in range(12):

@@ -1,13 +1,14 @@
 """Memory, then Redis: what is found further away is copied nearer, and a purge holds."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
+from edgecache.cache.recording import Recording
 from edgecache.clock import SystemClock
 from edgecache.store.memory import MemoryTier
 from edgecache.store.redis import RedisTier
@@ -28,18 +29,24 @@ async def tiers(url: str, freshness: Freshness | None = None) -> AsyncIterator[t
         await made.close()
 
 
+async def settled(of: Tiers, key: Key) -> Recording | None:
+    question = of.ask(key)
+    await question.reply
+    return question.settled()
+
+
 @pytest.mark.redis
 async def test_what_another_node_kept_is_found_and_copied_to_memory(redis_server: RedisServer) -> None:
     recording = spoken("hello", made_at=time.time() - 100)
     async with tiers(redis_server.url) as (first, _):
         first.keep(recording)
-        assert first.peek(recording.key) is recording
+        assert first.peek(recording.key, time.time()) is recording
     async with tiers(redis_server.url, Freshness(150, 0)) as (second, memory):
-        assert second.peek(recording.key) is None
-        assert await second.find(recording.key, backfill=False) == recording
-        assert second.look(recording.key) is None
+        assert second.peek(recording.key, time.time()) is None
         assert await second.find(recording.key) == recording
-        assert second.peek(recording.key) == recording
+        assert second.look(recording.key) is None
+        assert await settled(second, recording.key) == recording
+        assert second.peek(recording.key, time.time()) == recording
         assert memory.look(recording.key, time.time() + 60) is None  # it lives on for what is left of its lifetime
 
 
@@ -48,10 +55,10 @@ async def test_what_is_discarded_while_redis_is_asked_does_not_come_back(redis_s
     async with tiers(redis_server.url) as (first, memory):
         first.keep(spoken("hello"))
     async with tiers(redis_server.url) as (second, memory):
-        finding = asyncio.create_task(second.find(key_of("hello")))
-        await asyncio.sleep(0)
+        finding = second.ask(key_of("hello"))
         second.discard(key_of("hello"))
-        await finding
+        await finding.reply
+        finding.settled()
         assert len(memory) == 0
         assert await second.find(key_of("hello")) is None
 
@@ -62,11 +69,11 @@ async def test_a_newer_rendering_is_not_replaced_by_an_older_one(redis_server: R
     async with tiers(redis_server.url) as (first, _):
         first.keep(older)
     async with tiers(redis_server.url) as (second, _):
-        finding = asyncio.create_task(second.find(older.key))
-        await asyncio.sleep(0)
+        finding = second.ask(older.key)
         second.keep(newer)
-        assert await finding is newer
-        assert second.peek(newer.key) is newer
+        await finding.reply
+        assert finding.settled() is newer
+        assert second.peek(newer.key, time.time()) is newer
 
 
 async def test_memory_alone() -> None:
@@ -75,14 +82,8 @@ async def test_memory_alone() -> None:
     recording = spoken("hello")
     alone.keep(recording)
     assert not alone.shared
-    assert alone.peek(recording.key) is recording
+    assert alone.peek(recording.key, time.time()) is recording
     assert await alone.find(key_of("other")) is None
     alone.discard(recording.key)
-    assert alone.peek(recording.key) is None
+    assert alone.peek(recording.key, time.time()) is None
     await alone.close()
-
-
-def test_memory_answers_without_suspending() -> None:
-    alone = Tiers(MemoryTier(MemoryLimits()), None, Freshness(), SystemClock())
-    with pytest.raises(StopIteration):
-        alone.find(key_of("hello")).send(None)

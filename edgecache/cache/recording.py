@@ -83,26 +83,31 @@ def frame(recording: Recording) -> bytes:
     return body + xxhash.xxh3_128_digest(body)
 
 
-def unframe(key: Key, value: bytes) -> Recording:
-    """The recording that was framed. BrokenRecord: cut, changed, of another version, or never one of ours."""
-    if len(value) < _HEAD.size + _CHECKSUM_BYTES:
+def unframe(key: Key, value: bytes | memoryview) -> Recording:
+    """The recording that was framed. BrokenRecord: cut, changed, of another version, or never one of ours.
+
+    Every hit in Redis pays for this: the checksum reads all once, and each part is copied once, out of what was received.
+    """
+    size = len(value)
+    if size < _HEAD.size + _CHECKSUM_BYTES:
         raise BrokenRecord("too short")
-    magic, version, *lengths = _HEAD.unpack_from(value)
+    magic, version, namespace_bytes, canonical_bytes, facts_bytes, audio_bytes = _HEAD.unpack_from(value)
     if magic != MAGIC:
         raise BrokenRecord("not a recording")
     if version != VERSION:
         raise BrokenRecord(f"version {version}, not {VERSION}")
-    if _HEAD.size + sum(lengths) + _CHECKSUM_BYTES != len(value):
+    canonical_at = _HEAD.size + namespace_bytes
+    facts_at = canonical_at + canonical_bytes
+    audio_at = facts_at + facts_bytes
+    end = audio_at + audio_bytes
+    if end + _CHECKSUM_BYTES != size:
         raise BrokenRecord("not as long as it says")
     whole = memoryview(value)
-    if xxhash.xxh3_128_digest(whole[:-_CHECKSUM_BYTES]) != value[-_CHECKSUM_BYTES:]:
+    if xxhash.xxh3_128_digest(whole[:end]) != whole[end:]:
         raise BrokenRecord("checksum differs")
-    parts, at = [], _HEAD.size
-    for length in lengths:
-        parts.append(bytes(whole[at : at + length]))
-        at += length
-    namespace, canonical, facts, audio = parts
     try:
-        return Recording(key, namespace.decode(), canonical, _facts_decoder.decode(facts), audio)
+        namespace = str(whole[_HEAD.size : canonical_at], "utf-8")
+        facts = _facts_decoder.decode(whole[facts_at:audio_at])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BrokenRecord(f"facts do not decode: {error}") from error
+    return Recording(key, namespace, bytes(whole[canonical_at:facts_at]), facts, bytes(whole[audio_at:end]))

@@ -70,6 +70,26 @@ class Keyring:
 OPEN = Keyring(MappingProxyType({}), open=True)
 
 
+class Gate:
+    """The keyring that holds now. What was decided under another one has to be decided again."""
+
+    __slots__ = ("ring",)
+
+    def __init__(self, ring: Keyring) -> None:
+        self.ring = ring
+
+    def __repr__(self) -> str:
+        return f"<Gate {self.ring!r}>"
+
+
+def presented(api_key: str | None, authorization: str | None) -> str | None:
+    """The key that a request brings in `X-API-Key` or, without one, as `Authorization: Bearer`."""
+    if api_key is not None:
+        return api_key
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else None
+
+
 def new_key(name: str, namespace: str | None = None) -> tuple[str, str]:
     """A fresh API key, and the line for the keys file that admits it."""
     key = f"ec_{secrets.token_urlsafe(32)}"

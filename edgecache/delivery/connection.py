@@ -1,24 +1,43 @@
-"""Client connections: aiohttp's HTTP/1.1, with the bounds that it lacks.
+"""Client connections: two lanes behind one socket, and the bounds that aiohttp lacks.
 
-Keeps rule 7: connections are counted, and a request head has to be whole within its time, however its bytes dribble in.
-(aiohttp closes idle connections itself; bodies and stalled writes are timed where they are read and written.) The fast
-lane will look at bytes here too. It relies on three public methods of aiohttp's RequestHandler; a test guards them.
+An idle connection's bytes are shown to the fast lane first; what that does not answer goes on to aiohttp as it came. So
+everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodies, errors.
+
+Keeps rule 7: connections are counted, a request head has to be whole within its time, however its bytes dribble in, idle
+connections are closed, and no lane writes to a client that has not taken what was written before. (Bodies and stalled
+writes of aiohttp's lane are timed where they are read and written.) It relies on a few methods of aiohttp's
+RequestHandler and on one private attribute, `_waiter`, by which aiohttp waits for a request; a test guards them.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from edgecache.delivery.fastlane import Answer, Awaited, Lane, Seen
+from edgecache.delivery.head import SERVER
 from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.plain import Boundary
 from edgecache.delivery.problem import headers, problem
 from edgecache.errors import ClientError, NodeError, SpeechError
+from edgecache.fill.edge import Recorded
+
+if TYPE_CHECKING:
+    from edgecache.cache.key import Key
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-SERVER = "edgecache"
+#: aiohttp's own watch over idle connections knows nothing of the fast lane, so it never gets to act.
+NEVER_S = 10 * 365 * 24 * 3600.0
+#: Many clients send head and body apart; the body of a plain request is waited for so long before aiohttp begins with it.
+HOLD_S = 0.02
+#: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
+CLOCK_S = 0.002
+#: A connection that was in use when its time was over is looked at again after this.
+IDLE_AGAIN_S = 0.05
 #: A request that was read before the drain began becomes an exchange within this.
 BEGIN_S = 0.05
 
@@ -26,10 +45,11 @@ BEGIN_S = 0.05
 class Server(web.Server):
     """Makes a `Connection` for each client, as many as there may be."""
 
-    def __init__(self, handle: Handle, limits: RequestLimits) -> None:
+    def __init__(self, handle: Handle, limits: RequestLimits, lane: Lane | None = None) -> None:
         self.limits = limits
+        self.lane = lane
         self._options: dict[str, Any] = {
-            "keepalive_timeout": limits.keep_alive_s,
+            "keepalive_timeout": NEVER_S,
             "access_log": None,
             "lingering_time": 1.0,
             "auto_decompress": False,
@@ -37,6 +57,9 @@ class Server(web.Server):
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self._asking = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
         super().__init__(handle)
 
     def __call__(self) -> "Connection":
@@ -53,8 +76,20 @@ class Server(web.Server):
         if not self._open:
             self._empty.set()
 
+    def asks(self) -> None:
+        """Redis is asked for a request that aiohttp does not know of."""
+        self._asking += 1
+        self._answered.clear()
+
+    def asked(self) -> None:
+        """Redis has answered."""
+        self._asking -= 1
+        if not self._asking:
+            self._answered.set()
+
     async def drain(self) -> None:
         """Closes idle connections now, and the others behind the last byte of what they are being told."""
+        await self._fast_lane_empty()
         self.pre_shutdown()
         await asyncio.sleep(BEGIN_S)
         for each in self.connections:
@@ -62,36 +97,87 @@ class Server(web.Server):
                 each.force_close()
         await self._empty.wait()
 
+    async def _fast_lane_empty(self) -> None:
+        """aiohttp closes connections that it believes to be idle, so the fast lane has to be done with them first."""
+        for each in self.connections:
+            if isinstance(each, Connection):
+                each.let_go()
+        await self._answered.wait()
+
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_flush_timer", "_half_closed", "_head_timer", "_server", "busy")
+    __slots__ = (
+        "_active_s",
+        "_asking",
+        "_awaited",
+        "_boundary",
+        "_fd",
+        "_flush_timer",
+        "_half_closed",
+        "_head_timer",
+        "_held",
+        "_held_timer",
+        "_idle_timer",
+        "_lane",
+        "_server",
+        "_unflushed",
+        "busy",
+        "looked_for",
+    )
 
     def __init__(self, server: Server, options: dict[str, Any]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._server = server
+        self._lane = server.lane
         self._head_timer: asyncio.TimerHandle | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._held_timer: asyncio.TimerHandle | None = None
+        self._active_s = 0.0
         self._half_closed = False
+        #: Where aiohttp's parser stands.
+        self._boundary = Boundary()
+        #: Where the fast lane writes; -1: only the transport may (TLS).
+        self._fd = -1
+        #: Whether what was written may not all have been taken.
+        self._unflushed = False
+        #: The beginning of a plain request of `_awaited` bytes, or what came while Redis is asked.
+        self._held = b""
+        self._awaited = 0
+        #: The request that Redis is asked for.
+        self._asking: Seen | None = None
+        #: The key that Redis was just asked for in vain.
+        self.looked_for: Key | None = None
         #: Whether a request of this connection is being answered.
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.opened()
+        self._active_s = self._loop.time()
+        self._idle_timer = self._loop.call_later(self._server.limits.keep_alive_s, self._close_if_unused)
+        if transport.get_extra_info("sslcontext") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
         if len(self._server.connections) > self._server.limits.connections:
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
+        if self._lane is None or not self._take(self._lane, data):
+            self._hand_on(self._unheld() + data)
+
+    def _hand_on(self, received: bytes) -> None:
+        """To aiohttp, as it came."""
         # Empty lines between requests are nothing (RFC 9112 §2.2).
-        if self._head_timer is None and not self.busy and data.strip(b"\r\n"):
-            limits = self._server.limits
-            self._head_timer = self._loop.call_later(limits.header_timeout_s, self._head_too_slow)
-        super().data_received(data)
+        if self._head_timer is None and not self.busy and received.strip(b"\r\n"):
+            self._head_timer = self._loop.call_later(self._server.limits.header_timeout_s, self._head_too_slow)
+        self._boundary.pass_over(received)
+        super().data_received(received)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp closes; a half-closed client still listens
         """The client says no more; it is still told what it asked for."""
+        self.let_go()
         super().eof_received()
         if not self.busy and self._head_timer is None:
             return None
@@ -100,10 +186,132 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        for timer in (self._flush_timer, self._idle_timer, self._held_timer):
+            if timer is not None:
+                timer.cancel()
+        self._asking, self._held = None, b""
         super().connection_lost(exc)
         self._server.closed()
+
+    # The fast lane.
+
+    def _take(self, lane: Lane, data: bytes) -> bool:
+        """Whether these bytes are seen to here."""
+        if self._asking is not None:
+            self._wait_for_redis(data)
+            return True
+        if not self._at_rest():
+            return False
+        began_s = lane.now()
+        if self._held:
+            data = self._held + data
+            if len(data) < self._awaited:
+                self._held = data
+                return True
+        seen = lane.read(data)
+        if seen is None:
+            return False
+        if isinstance(seen, Awaited):
+            self._wait_for_body(data, seen.length)
+            return True
+        answer = lane.recorded(seen, began_s)
+        if answer is None and not self._ask(lane, seen, data, began_s):
+            return False
+        if self._held_timer is not None:
+            self._unheld()
+        if answer is not None:
+            self._send(answer)
+            self._active_s = self._loop.time()
+            lane.sent(seen, answer, began_s)
+        return True
+
+    def _at_rest(self) -> bool:
+        """Whether aiohttp waits for a request and stands between two, and all that was written was taken."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or not self._boundary.clean:
+            return False
+        if self._unflushed:
+            self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
+        return not self._unflushed
+
+    def _send(self, answer: Answer) -> None:
+        """Head and body in one system call; what the socket does not take now waits in the transport."""
+        transport = self.transport
+        if transport is None:
+            return
+        head, body = answer.head, answer.body
+        sent = 0
+        if self._fd >= 0:
+            try:
+                sent = os.writev(self._fd, (head, body))
+            except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
+                sent = 0
+        if sent == len(head) + len(body):
+            return
+        if sent < len(head):
+            transport.write(head[sent:])
+        transport.write(memoryview(body)[max(0, sent - len(head)) :])
+        self._unflushed = True
+        self._watch_flush(transport)
+
+    def _wait_for_body(self, received: bytes, length: int) -> None:
+        """Many clients send head and body apart: aiohttp begins with the head only if the body does not follow at once."""
+        self._unheld()
+        self._held, self._awaited = received, length
+        self._held_timer = self._loop.call_later(HOLD_S, self.let_go)
+
+    def let_go(self) -> None:
+        """What is held goes on to aiohttp as it is."""
+        if self._held and self._asking is None:
+            self._hand_on(self._unheld())
+
+    def _unheld(self) -> bytes:
+        held, self._held, self._awaited = self._held, b"", 0
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+            self._held_timer = None
+        return held
+
+    def _ask(self, lane: Lane, seen: Seen, received: bytes, began_s: float) -> bool:
+        """Asks Redis; False: there is no use in it."""
+
+        def told(found: Recorded | None) -> None:
+            self._server.asked()
+            if self._asking is seen:  # else the client is gone
+                self._told(lane, received, began_s, found)
+
+        if not lane.fetch(seen, told):
+            return False
+        self._server.asks()
+        self._asking, self.busy = seen, True
+        return True
+
+    def _wait_for_redis(self, data: bytes) -> None:
+        """A client that goes on sends no more than this until it is answered."""
+        if self.transport is not None and not self._held:
+            self.transport.pause_reading()
+        self._held += data
+
+    def _told(self, lane: Lane, received: bytes, began_s: float, found: Recorded | None) -> None:
+        """Redis was asked for what was received, and had this."""
+        seen, self._asking, self.busy = self._asking, None, False
+        held = self._unheld()
+        if self.transport is None or seen is None:
+            return
+        if held:
+            self.transport.resume_reading()
+        answer = None if found is None else lane.answer(seen, found, began_s)
+        if answer is None:
+            self.looked_for = seen.said.asked.key if found is None else None
+            self._hand_on(received + held)
+            return
+        self._send(answer)
+        self.end()
+        lane.sent(seen, answer, began_s)
+        if held:
+            self.data_received(held)
+
+    # aiohttp's lane.
 
     def begin(self) -> None:
         """A whole head was read: its exchange begins."""
@@ -113,6 +321,9 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """The exchange is over; its last bytes may still wait for the client to read."""
         self.busy = False
+        self.looked_for = None
+        self._unflushed = True
+        self._active_s = self._loop.time()
         transport = self.transport
         if transport is not None and transport.get_write_buffer_size():
             self._watch_flush(transport)
@@ -138,6 +349,15 @@ class Connection(web.RequestHandler):
         """A half-closed connection ends behind its last answer; a request that came before the end begins at once."""
         if not self.busy:
             self.force_close()
+
+    def _close_if_unused(self) -> None:
+        """Closes the connection once nothing was asked for on it for long enough."""
+        unused_s = self._loop.time() - self._active_s
+        left_s = self._server.limits.keep_alive_s - unused_s
+        if left_s <= CLOCK_S and not self.busy and self._head_timer is None and not self._held:
+            self.force_close()
+            return
+        self._idle_timer = self._loop.call_later(max(left_s, IDLE_AGAIN_S), self._close_if_unused)
 
     def handle_error(
         self,

@@ -5,9 +5,6 @@ nothing is dropped after a while. What an exchange came to is one `Outcome`, mad
 """
 
 import asyncio
-import itertools
-import re
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +14,7 @@ from aiohttp import web
 from edgecache.cache.status import Outcome, Result
 from edgecache.clock import Clock
 from edgecache.delivery.auth import ANYONE, Caller
-from edgecache.delivery.connection import SERVER
+from edgecache.delivery.head import SERVER, may_be_id, new_request_id
 from edgecache.delivery.problem import headers as headers_of
 from edgecache.delivery.problem import problem
 from edgecache.errors import SpeechError
@@ -25,9 +22,6 @@ from edgecache.errors import SpeechError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: Ids of our own making: unlike those of other processes, and cheap.
-_PROCESS, _numbers = secrets.token_hex(4), itertools.count()
 #: A write of more than this says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
 
@@ -41,6 +35,7 @@ class Exchange:
         "_first_byte_s",
         "_sent_bytes",
         "_write_stall_s",
+        "body",
         "caller",
         "closing",
         "cluster",
@@ -56,9 +51,11 @@ class Exchange:
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
         self.request = request
         given = request.headers.get("X-Request-Id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_numbers):08x}"
+        self.request_id = given if may_be_id(given) else new_request_id()
         self.caller: Caller = ANYONE
         self.route = "other"
+        #: The request's body, once it was read.
+        self.body = b""
         self.result = Result.NONE
         self.status = 0
         self.cluster = ""

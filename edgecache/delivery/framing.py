@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from edgecache.delivery.limits import RequestLimits
 from edgecache.errors import ClientError
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 _CDN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WITH_BODY = frozenset({"POST"})
 #: An honest chain of edges is short.
@@ -41,7 +41,7 @@ def _check_lines(request: web.BaseRequest) -> None:
             raise _unclear("A header holds bytes that are not ASCII.")
         if name.lower() == b"host":
             hosts += 1
-            if not _HOST.fullmatch(line):
+            if not HOST.fullmatch(line):
                 raise _unclear("The Host header is not a host.")
     if hosts == 0 and request.version >= (1, 1):
         raise _unclear("There is no Host header.")

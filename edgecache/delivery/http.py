@@ -4,8 +4,8 @@ Keeps rules 3, 7 and 8: a live answer ends only if its flight did; every bound i
 is said leaves in a header, a log or an error. It does not know clusters or tiers.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
@@ -13,31 +13,23 @@ from aiohttp import web
 
 from edgecache.cache import status as cache_status
 from edgecache.cache.key import Key, is_key
-from edgecache.cache.lookup import Directives, Freshness, Reason, Tier
+from edgecache.cache.lookup import Asked, Directives, Freshness, Reason, Tier
 from edgecache.cache.status import Outcome, Result
+from edgecache.cache.tally import Tally
 from edgecache.clock import Clock
-from edgecache.delivery.auth import Keyring
+from edgecache.delivery.auth import Gate, presented
 from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
+from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framing import check, loop_passed, read_body
+from edgecache.delivery.head import AUDIO_PATH, acceptable, cache_control, duration, recorded
 from edgecache.delivery.limits import RequestLimits
-from edgecache.delivery.ranges import NotModified, Part, Unsatisfiable, Whole, portion
+from edgecache.delivery.ranges import Conditions, narrowed
+from edgecache.delivery.readiness import Readiness
 from edgecache.dialects import speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
 from edgecache.speech.utterance import Utterance
-
-AUDIO_PATH = "/v1/audio/"
-
-
-@dataclass(slots=True)
-class Readiness:
-    """Whether clients should come here. The node says so; this only tells."""
-
-    started: bool = False
-    draining: bool = False
-    #: Asked at each probe: what is in the way, by name; an empty text is fine.
-    checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +38,16 @@ class Service:
 
     node: str
     edge: Edge
-    keyring: Keyring
+    gate: Gate
     limits: RequestLimits
     freshness: Freshness
     readiness: Readiness
     clock: Clock
-    report: Callable[[Outcome], None]
+    tally: Tally
+    #: Is told of every exchange; None: nobody is.
+    log: Callable[[Outcome], None] | None
+    #: Answers what it can before it comes here; None: it is turned off.
+    lane: Lane | None
 
 
 Respond = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -90,7 +86,12 @@ class Http:
             raise
         finally:
             connection.end()
-            self._service.report(exchange.outcome(whole=whole))
+            self._report(exchange.outcome(whole=whole))
+
+    def _report(self, outcome: Outcome) -> None:
+        self._service.tally.add(outcome)
+        if self._service.log is not None:
+            self._service.log(outcome)
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         exchange.closing = self._service.readiness.draining
@@ -130,12 +131,11 @@ class Http:
 
     async def _post(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
-        body = await read_body(exchange.request, self._service.limits)
-        return await self._speak(exchange, speeko.read(body, self._service.limits.text_characters))
+        exchange.body = await read_body(exchange.request, self._service.limits)
+        return await self._speak(exchange, speeko.read(exchange.body, self._service.limits.text_characters))
 
     async def _post_stream(self, exchange: Exchange) -> web.StreamResponse:
-        accepted = exchange.request.headers.get("Accept", "*/*")
-        if "*/*" not in accepted and "audio/" not in accepted and "application/octet-stream" not in accepted:
+        if not acceptable(exchange.request.headers.get("Accept", "*/*")):
             raise ClientError(406, "not_acceptable", "Here speech is delivered as raw audio: send `Accept: audio/*`.")
         return await self._post(exchange)
 
@@ -174,11 +174,8 @@ class Http:
 
     def _admit(self, exchange: Exchange) -> None:
         headers = exchange.request.headers
-        presented = headers.get("X-API-Key")
-        if presented is None:
-            scheme, _, token = headers.get("Authorization", "").partition(" ")
-            presented = token.strip() if scheme.lower() == "bearer" and token else None
-        exchange.caller = self._service.keyring.admit(presented)
+        brought = presented(headers.get("X-API-Key"), headers.get("Authorization"))
+        exchange.caller = self._service.gate.ring.admit(brought)
 
     def _wish(self, exchange: Exchange, utterance: Utterance) -> Wish:
         headers = exchange.request.headers
@@ -186,53 +183,39 @@ class Http:
             "Via": f"1.1 {self._service.node} (edgecache)",
             "CDN-Loop": loop_passed(headers.get("CDN-Loop"), self._cdn_id),
         }
-        return Wish(utterance, exchange.caller.namespace, _directives(headers.getall("Cache-Control", ())), forwarding)
+        connection = exchange.request.protocol
+        assert isinstance(connection, Connection)
+        directives = _directives(headers.getall("Cache-Control", ()))
+        return Wish(utterance, exchange.caller.namespace, directives, forwarding, connection.looked_for)
 
     # Delivering it.
 
     async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
-        recording = found.recording
+        recording, request = found.recording, exchange.request
         exchange.result = _RECORDED[found.tier] if found.forward_status is None else Result.STALE
         exchange.cluster = recording.facts.cluster
-        headers = self._recorded_head(exchange, found)
-        if exchange.request.method == "POST":
-            return await exchange.send(200, headers, recording.audio)
-        headers["Accept-Ranges"] = "bytes"
-        asked = exchange.request.headers
-        etag, length = recording.facts.etag, len(recording.audio)
-        wanted = asked.get("Range") if exchange.request.method == "GET" else None
-        match portion(length, etag, asked.get("If-None-Match"), wanted, asked.get("If-Range")):
-            case Whole():
-                return await exchange.send(200, headers, recording.audio)
-            case NotModified():
-                return await exchange.send(304, headers, b"")
-            case Part(first, last):
-                headers["Content-Range"] = f"bytes {first}-{last}/{length}"
-                return await exchange.send(206, headers, recording.audio[first : last + 1])
-            case Unsatisfiable():
-                exchange.problem_headers["Content-Range"] = f"bytes */{length}"
-                raise ClientError(416, "range", f"The recording has {length} bytes.")
-            case _ as never:
-                assert_never(never)
-
-    def _recorded_head(self, exchange: Exchange, found: Recorded) -> dict[str, str]:
-        recording, node = found.recording, self._service.node
+        headers = recorded(self._service.node, found, request.method, duration(exchange.elapsed_ms()))
         if found.forward_status is None:
-            told = cache_status.hit(node, found.ttl_s, found.tier)
-        else:
-            told = cache_status.stale(node, found.ttl_s, found.forward_status)
-        return {
-            "Content-Type": recording.facts.media_type,
-            "Cache-Control": "no-store" if exchange.request.method == "POST" else "private, no-cache",
-            "Cache-Status": told,
-            "Age": str(int(found.age_s)),
-            "ETag": f'"{recording.facts.etag}"',
-            "Content-Location": AUDIO_PATH + recording.key,
-            "Server-Timing": (
-                f"cache;desc={found.tier.value};dur={exchange.elapsed_ms():.2f}, "
-                f"made;dur={recording.facts.first_audio_ms:.2f}"
-            ),
-        }
+            self._teach(exchange, found)
+        if request.method == "POST":
+            return await exchange.send(200, headers, recording.audio)
+        asked = request.headers
+        wanted = asked.get("Range") if request.method == "GET" else None
+        conditions = Conditions(asked.get("If-None-Match"), wanted, asked.get("If-Range"))
+        try:
+            reply = narrowed(recording.audio, recording.facts.etag, conditions)
+        except ClientError:
+            exchange.problem_headers["Content-Range"] = f"bytes */{len(recording.audio)}"
+            raise
+        return await exchange.send(reply.status, headers | reply.headers, reply.body)
+
+    def _teach(self, exchange: Exchange, hit: Recorded) -> None:
+        """The fast lane learns what was asked for here, and answers it from now on."""
+        lane, request, recording = self._service.lane, exchange.request, hit.recording
+        if lane is not None and request.method != "HEAD":
+            asked = Asked(recording.key, recording.namespace, recording.canonical)
+            said = Said(asked, exchange.route, request.method)
+            lane.learn(said, request.raw_path.encode(), exchange.body)
 
     async def _send_live(self, exchange: Exchange, live: Live) -> web.StreamResponse:
         exchange.result = Result.COLLAPSED if live.joined else _FORWARDED[live.reason]
@@ -260,7 +243,7 @@ class Http:
         )
         headers = {
             "Content-Type": head.media_type,
-            "Cache-Control": "no-store" if exchange.request.method == "POST" else "private, no-cache",
+            "Cache-Control": cache_control(exchange.request.method),
             "Cache-Status": told,
             "Server-Timing": f"cache;desc=miss;dur={elapsed_ms:.2f}, upstream;dur={head.first_audio_s * 1000:.2f}",
             "X-Accel-Buffering": "no",

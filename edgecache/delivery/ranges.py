@@ -5,6 +5,11 @@ Only GET and HEAD are given here: a 304 or 206 is no answer to a POST.
 
 import re
 from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from edgecache.errors import ClientError
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -33,6 +38,22 @@ class Unsatisfiable:
     """416: no such bytes."""
 
 
+class Conditions(msgspec.Struct, frozen=True):
+    """What a GET or HEAD asks of a recording, as it was sent."""
+
+    if_none_match: str | None
+    asked_range: str | None
+    if_range: str | None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What is sent of a recording. headers: those that come with the status."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 Portion = Whole | Part | NotModified | Unsatisfiable
 
 
@@ -43,6 +64,22 @@ def portion(length: int, etag: str, if_none_match: str | None, asked: str | None
     if asked is None or (if_range is not None and if_range.strip() != f'"{etag}"'):
         return Whole()
     return _part(length, asked)
+
+
+def narrowed(audio: bytes, etag: str, asked: Conditions) -> Reply:
+    """The part of a recording that is asked for. ClientError 416: there is no such part."""
+    length = len(audio)
+    match portion(length, etag, asked.if_none_match, asked.asked_range, asked.if_range):
+        case Whole():
+            return Reply(200, {}, audio)
+        case NotModified():
+            return Reply(304, {}, b"")
+        case Part(first, last):
+            return Reply(206, {"Content-Range": f"bytes {first}-{last}/{length}"}, audio[first : last + 1])
+        case Unsatisfiable():
+            raise ClientError(416, "range", f"The recording has {length} bytes.")
+        case _ as never:
+            assert_never(never)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -7,7 +7,7 @@ The same steps as in docs/architecture.md: name it; look in memory; look in Redi
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -25,11 +25,20 @@ from edgecache.fill.flight import Flight, Head
 from edgecache.speech.utterance import Utterance
 
 
+class Question(Protocol):
+    """A look into Redis under way. `settled`: what it found, or what memory has by now if that is newer."""
+
+    @property
+    def reply(self) -> "asyncio.Future[Recording | None]": ...
+    def settled(self) -> Recording | None: ...
+
+
 class Tiers(Protocol):
     """The stores in order."""
 
-    def peek(self, key: Key) -> Recording | None: ...
-    async def find(self, key: Key, *, backfill: bool = True) -> Recording | None: ...
+    def peek(self, key: Key, wall_now: float) -> Recording | None: ...
+    def ask(self, key: Key) -> Question: ...
+    async def find(self, key: Key) -> Recording | None: ...
     def look(self, key: Key) -> Recording | None: ...
     @property
     def shared(self) -> bool: ...
@@ -42,6 +51,8 @@ class Wish(msgspec.Struct, frozen=True):
     namespace: str
     directives: Directives = Directives()
     forwarding: Mapping[str, str] = MappingProxyType({})
+    #: Redis was just asked for this key, and has nothing.
+    looked_for: Key | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -93,7 +104,9 @@ class Edge:
         self._tiers = tiers
         self._fills = fills
         self._clock = clock
-        self._finding: dict[Key, asyncio.Task[Recording | None]] = {}
+        self._finding: dict[Key, Question] = {}
+        #: What memory has, still to be judged.
+        self.peek = tiers.peek
         self.counters = Counters()
 
     def asked(self, wish: Wish) -> Asked:
@@ -111,13 +124,13 @@ class Edge:
         if directives.no_cache:
             _may_go_forward(directives)
             return await self._live(wish, asked, Reason.REQUEST)
-        verdict = self._judge(asked, self._tiers.peek(asked.key))
+        verdict = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall()))
         if isinstance(verdict, Hit):
             return _recorded(verdict, Tier.MEMORY)
         return await self._beyond_memory(wish, asked, verdict)
 
     async def _beyond_memory(self, wish: Wish, asked: Asked, remembered: Verdict) -> Speech:
-        verdict, tier = await self._find(asked, remembered)
+        verdict, tier = await self._find(wish, asked, remembered)
         if isinstance(verdict, Hit):
             return _recorded(verdict, tier)
         _may_go_forward(wish.directives)
@@ -132,9 +145,31 @@ class Edge:
             self.counters.stale_served += 1
             return _recorded(verdict, tier, error.status)
 
+    # Hits alone, for those who can't wait for anything else.
+
+    def judged(self, asked: Asked, found: Recording) -> Recorded | None:
+        """What memory has, if it is a hit. Counts nothing: what is none is asked for by `speak`."""
+        verdict = judge(asked, found, self._freshness, self._clock.wall())
+        return _recorded(verdict, Tier.MEMORY) if isinstance(verdict, Hit) else None
+
+    def fetch(self, asked: Asked, then: Callable[[Recorded | None], None]) -> bool:
+        """Asks Redis for a hit; `then` is told, later. False: there is nothing to wait for."""
+        if not self._may_have(asked.key):
+            return False
+        question = self._question(asked.key)
+        if question.reply.done():
+            return False
+
+        def answered(_: object) -> None:
+            verdict = self._judge(asked, question.settled())
+            then(_recorded(verdict, Tier.REDIS) if isinstance(verdict, Hit) else None)
+
+        question.reply.add_done_callback(answered)
+        return True
+
     async def recorded(self, key: Key, namespace: str) -> Recorded | None:
         """A recording by its key, for whom it belongs to; never goes forward."""
-        hit = self._owned(key, namespace, self._tiers.peek(key), Tier.MEMORY)
+        hit = self._owned(key, namespace, self._tiers.peek(key, self._clock.wall()), Tier.MEMORY)
         if hit is None and self._tiers.shared:
             hit = self._owned(key, namespace, await self._find_once(key), Tier.REDIS)
         return hit
@@ -152,7 +187,8 @@ class Edge:
         """What a HEAD learns: a hit or nothing; never goes forward. NodeError 504: the wish forbids that anyway."""
         if not (wish.directives.no_store or wish.directives.no_cache):
             asked = self.asked(wish)
-            verdict, tier = await self._find(asked, self._judge(asked, self._tiers.peek(asked.key)))
+            remembered = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall()))
+            verdict, tier = await self._find(wish, asked, remembered)
             if isinstance(verdict, Hit):
                 return _recorded(verdict, tier)
         _may_go_forward(wish.directives)
@@ -165,7 +201,7 @@ class Edge:
         found = self._tiers.look(asked.key)
         if found is None:
             tier = Tier.REDIS
-            found = await self._tiers.find(asked.key, backfill=False)
+            found = await self._tiers.find(asked.key)
         verdict = judge(asked, found, self._freshness, self._clock.wall())
         return Explanation(
             asked, verdict, tier if found is not None else None, self._fills.flight(asked.key) is not None
@@ -177,11 +213,9 @@ class Edge:
             self.counters.mismatches += 1
         return verdict
 
-    async def _find(self, asked: Asked, remembered: Verdict) -> tuple[Verdict, Tier]:
+    async def _find(self, wish: Wish, asked: Asked, remembered: Verdict) -> tuple[Verdict, Tier]:
         """Redis, unless memory will do or the speech is on its way; then memory again, for a fill that ended meanwhile."""
-        if not self._tiers.shared or self._fills.flight(asked.key) is not None:
-            return remembered, Tier.MEMORY
-        if isinstance(remembered, Hit):
+        if isinstance(remembered, Hit) or wish.looked_for == asked.key or not self._may_have(asked.key):
             return remembered, Tier.MEMORY
         verdict = self._judge(asked, await self._find_once(asked.key))
         if not isinstance(verdict, Miss):
@@ -189,14 +223,22 @@ class Edge:
         # Not `_judge`: a mismatch that memory has was counted when it was found.
         return judge(asked, self._tiers.look(asked.key), self._freshness, self._clock.wall()), Tier.MEMORY
 
+    def _may_have(self, key: Key) -> bool:
+        """Whether Redis is worth asking: while speech is on its way, it isn't."""
+        return self._tiers.shared and self._fills.flight(key) is None
+
     async def _find_once(self, key: Key) -> Recording | None:
+        question = self._question(key)
+        await asyncio.shield(question.reply)
+        return question.settled()
+
+    def _question(self, key: Key) -> Question:
         """Redis is asked once for all who ask at the same time."""
-        task = self._finding.get(key)
-        if task is None:
-            task = asyncio.create_task(self._tiers.find(key), name=f"find {key[:8]}")
-            self._finding[key] = task
-            task.add_done_callback(lambda _: self._finding.pop(key))
-        return await asyncio.shield(task)
+        question = self._finding.get(key)
+        if question is None:
+            question = self._finding[key] = self._tiers.ask(key)
+            question.reply.add_done_callback(lambda _: self._finding.pop(key))
+        return question
 
     async def _live(self, wish: Wish, asked: Asked, reason: Reason) -> Live:
         flight = self._fills.join(asked.key) if reason in (Reason.URI_MISS, Reason.STALE) else None

@@ -91,8 +91,8 @@ class _Connecting(Protocol):
     async def connect(self) -> None: ...
 
 
-class _Line:
-    """One connection. replies: how many it has given. given_up: its reply came too late."""
+class Wire:
+    """One connection of redis-py's. replies: how many it has given. given_up: its reply came too late."""
 
     __slots__ = ("connection", "given_up", "replies", "timer")
 
@@ -101,6 +101,35 @@ class _Line:
         self.replies = 0
         self.given_up = False
         self.timer: asyncio.Handle | None = None
+
+    async def connect(self, within_s: float) -> None:
+        """Connects and logs in. Unanswered: it did not come about, and nothing is left of it."""
+        try:
+            async with asyncio.timeout(within_s):
+                await cast("_Connecting", self.connection).connect()
+        except TimeoutError as error:
+            await self.forget()
+            raise Unanswered("connecting took too long", timed_out=True) from error
+        except (redis.exceptions.RedisError, OSError, *ODD) as error:
+            await self.forget()
+            raise Unanswered(f"not connected: {_reason(error)}") from error
+        except asyncio.CancelledError:
+            await self.forget()
+            raise
+
+    async def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
+        """All that comes from now on is the protocol's. Keep the writer: it closes the transport when it goes.
+
+        Unanswered: something had come already, or the end.
+        """
+        writer = cast("asyncio.StreamWriter", self.connection._writer)
+        writer.transport.set_protocol(protocol)
+        quiet = await self.quiet()
+        self.connection._writer = self.connection._reader = None  # or redis-py would close it with the connection
+        if not quiet:
+            writer.transport.abort()
+            raise Unanswered("not connected: closed, or out of step")
+        return writer
 
     def abort(self) -> None:
         """Drops the connection now; a `close` would wait until all that was written is taken (redis-py has no abort)."""
@@ -128,10 +157,10 @@ class Connections:
         self._address = address
         self._limit = limit
         self._connect_timeout_s = connect_timeout_s
-        self._idle: list[_Line] = []
-        self._busy: set[_Line] = set()
+        self._idle: list[Wire] = []
+        self._busy: set[Wire] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._waiting: deque[asyncio.Future[_Line]] = deque()
+        self._waiting: deque[asyncio.Future[Wire]] = deque()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -172,7 +201,7 @@ class Connections:
         while self._idle:
             await self._idle.pop().forget()
 
-    async def _take(self, deadline_s: float) -> _Line:
+    async def _take(self, deadline_s: float) -> Wire:
         """A connection to be used by the caller alone."""
         while self._idle:
             line = self._idle.pop()
@@ -182,11 +211,11 @@ class Connections:
             await line.forget()
         return await self._wait(deadline_s)
 
-    async def _wait(self, deadline_s: float) -> _Line:
+    async def _wait(self, deadline_s: float) -> Wire:
         if self._closed:
             raise Unanswered("closed")
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[_Line] = loop.create_future()
+        waiter: asyncio.Future[Wire] = loop.create_future()
         timer = loop.call_at(deadline_s, waiter.cancel)
         self._waiting.append(waiter)
         self._connect_more()
@@ -207,25 +236,17 @@ class Connections:
 
     async def _connect(self) -> None:
         """Goes on when nobody waits any more: a connection that takes longer than one read's budget must come about too."""
-        line = _Line(self._address.connection())
-        failure: Unanswered | None = None
+        line, failure = Wire(self._address.connection()), None
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                await cast("_Connecting", line.connection).connect()
-        except TimeoutError:
-            failure = Unanswered("connecting took too long", timed_out=True)
-        except (redis.exceptions.RedisError, OSError, *ODD) as error:
-            failure = Unanswered(f"not connected: {_reason(error)}")
-        except asyncio.CancelledError:
-            await line.forget()
-            raise
+            await line.connect(self._connect_timeout_s)
+        except Unanswered as error:
+            failure = error
         finally:
             self._connecting -= {asyncio.current_task()}
         if failure is None:
             await self._hand_on(line)
-            return
-        await line.forget()
-        self._tell_waiting(failure)
+        else:
+            self._tell_waiting(failure)
 
     def _tell_waiting(self, failure: Unanswered) -> None:
         """One connection less than hoped for; without any, nobody needs to go on waiting."""
@@ -238,7 +259,7 @@ class Connections:
                     break
         self._connect_more()
 
-    async def _hand_on(self, line: _Line) -> None:
+    async def _hand_on(self, line: Wire) -> None:
         """The connection is free: to who has waited longest, or to the idle ones."""
         self._busy.discard(line)
         if self._closed or line.given_up or not await line.quiet():
@@ -253,7 +274,7 @@ class Connections:
                 return
         self._idle.append(line)
 
-    async def _exchange(self, line: _Line, command: tuple[Argument, ...], deadline_s: float) -> Reply:
+    async def _exchange(self, line: Wire, command: tuple[Argument, ...], deadline_s: float) -> Reply:
         """One command and its reply, until the deadline; then the connection is dropped, which ends the reading."""
         line.timer = asyncio.get_running_loop().call_at(deadline_s, _time_over, line, deadline_s)
         try:
@@ -274,7 +295,7 @@ class Connections:
         return reply
 
 
-def _time_over(line: _Line, deadline_s: float | None) -> None:
+def _time_over(line: Wire, deadline_s: float | None) -> None:
     loop = asyncio.get_running_loop()
     if deadline_s is not None and loop.time() - deadline_s > LATE_S:
         line.timer = loop.call_later(MOMENT_S, _time_over, line, None)
@@ -284,8 +305,12 @@ def _time_over(line: _Line, deadline_s: float | None) -> None:
 
 
 def _code(error: redis.exceptions.RedisError) -> str:
+    return code_of(str(error.status_code or error))
+
+
+def code_of(error: str) -> str:
     """The first word of Redis's error, if it is a code; the rest may quote what was asked."""
-    word = str(error.status_code or str(error).partition(" ")[0])
+    word = error.partition(" ")[0]
     return word if _CODE.fullmatch(word) else "an error"
 
 

@@ -10,7 +10,8 @@ Main is a queue with second chances: a recording asked for since its last turn g
 nothing, it only counts up to three: that is why it is cheap.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecache.cache.key import Key
@@ -43,19 +44,50 @@ class Counters:
 
 
 class _Place:
-    """A recording and where it stands."""
+    """A recording and where it stands. gone: it was dropped, and only its queue has not noticed yet."""
 
-    __slots__ = ("expires_at", "frequency", "in_main", "recording", "size_bytes")
+    __slots__ = ("expires_at", "frequency", "gone", "in_main", "recording")
 
     def __init__(self, recording: Recording, expires_at: float, in_main: bool, frequency: int) -> None:
         self.recording = recording
         self.expires_at = expires_at
-        self.size_bytes = recording.size_bytes
         self.in_main = in_main
         self.frequency = frequency
+        self.gone = False
 
 
-_Queue = OrderedDict[Key, _Place]
+class _Queue:
+    """Places in order of their coming. An ordered dict would do, and weigh 150 bytes more for each."""
+
+    __slots__ = ("_gone", "_places")
+
+    def __init__(self) -> None:
+        self._places: deque[_Place] = deque()
+        self._gone = 0
+
+    def __len__(self) -> int:
+        return len(self._places) - self._gone
+
+    def __iter__(self) -> Iterator[_Place]:
+        return (place for place in self._places if not place.gone)
+
+    def append(self, place: _Place) -> None:
+        """Behind all others."""
+        self._places.append(place)
+
+    def popleft(self) -> _Place:
+        """The oldest. IndexError: there is none."""
+        while (place := self._places.popleft()).gone:
+            self._gone -= 1
+        return place
+
+    def drop(self, place: _Place) -> None:
+        """This one left, wherever it stands; it is swept out once half of the queue has."""
+        place.gone = True
+        self._gone += 1
+        if self._gone > FEWEST_GHOSTS and self._gone * 2 > len(self._places):
+            self._places = deque(self)
+            self._gone = 0
 
 
 class MemoryTier:
@@ -68,8 +100,7 @@ class MemoryTier:
         self.held_bytes = 0
         self.counters = Counters()
         self._places: dict[Key, _Place] = {}
-        self._small: _Queue = OrderedDict()
-        self._main: _Queue = OrderedDict()
+        self._small, self._main = _Queue(), _Queue()
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
         self._small_bytes = 0
 
@@ -128,21 +159,25 @@ class MemoryTier:
 
     def _add(self, key: Key, place: _Place) -> None:
         self._places[key] = place
-        self.held_bytes += place.size_bytes
+        size_bytes = place.recording.size_bytes
+        self.held_bytes += size_bytes
         if place.in_main:
-            self._main[key] = place
+            self._main.append(place)
         else:
-            self._small[key] = place
-            self._small_bytes += place.size_bytes
+            self._small.append(place)
+            self._small_bytes += size_bytes
 
     def _remove(self, key: Key, place: _Place) -> None:
+        (self._main if place.in_main else self._small).drop(place)
+        self._forget(key, place)
+
+    def _forget(self, key: Key, place: _Place) -> None:
+        """A place that is in no queue any more."""
         del self._places[key]
-        self.held_bytes -= place.size_bytes
-        if place.in_main:
-            del self._main[key]
-        else:
-            del self._small[key]
-            self._small_bytes -= place.size_bytes
+        size_bytes = place.recording.size_bytes
+        self.held_bytes -= size_bytes
+        if not place.in_main:
+            self._small_bytes -= size_bytes
 
     def _make_room(self, size_bytes: int) -> None:
         while self.held_bytes + size_bytes > self.max_size_bytes:
@@ -153,12 +188,13 @@ class MemoryTier:
 
     def _leave_small(self) -> None:
         """The oldest of the small queue moves on to main, or leaves and becomes a ghost."""
-        key, place = next(iter(self._small.items()))
+        place = self._small.popleft()
+        key = place.recording.key
+        self._forget(key, place)
         if place.frequency >= PROMOTION_FREQUENCY:
-            self._remove(key, place)
-            self._add(key, _promoted(place))
+            place.in_main, place.frequency = True, 0
+            self._add(key, place)
             return
-        self._remove(key, place)
         self.counters.evicted += 1
         self._ghosts[key] = None
         while len(self._ghosts) > max(FEWEST_GHOSTS, len(self._places)):
@@ -166,17 +202,12 @@ class MemoryTier:
 
     def _leave_main(self) -> None:
         """The oldest of main that was not asked for since its last turn leaves."""
+        place = self._main.popleft()
         for _ in range(SECOND_CHANCES):
-            key, place = next(iter(self._main.items()))
             if place.frequency == 0:
                 break
             place.frequency -= 1
-            self._main.move_to_end(key)
-        key, place = next(iter(self._main.items()))
-        self._remove(key, place)
+            self._main.append(place)
+            place = self._main.popleft()
+        self._forget(place.recording.key, place)
         self.counters.evicted += 1
-
-
-def _promoted(place: _Place) -> _Place:
-    place.in_main, place.frequency = True, 0
-    return place

@@ -2,7 +2,8 @@
 
 Keeps rule 6: `get` never raises for anything Redis does, and costs at most its budget; after some faults in a row it costs
 nothing, because a breaker opens. What Redis returns is checked before it is believed, and a broken value is a miss.
-Writes go behind (see `behind`). It does not know whose utterance was asked for: `cache.lookup` compares that.
+`get` asks at once, over one connection for all (see `pipeline`); writes go behind (see `behind`), over another one. It does
+not know whose utterance was asked for: `cache.lookup` compares that.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.recording import BrokenRecord, Facts, Recording, unframe
@@ -18,14 +20,13 @@ from edgecache.errors import SettingsError
 from edgecache.store.behind import WriteBehind
 from edgecache.store.breaker import Breaker, BreakerState, Permit
 from edgecache.store.connections import Address, Connections, Refusal, Reply, Unanswered
+from edgecache.store.pipeline import Answer, Pipeline, Question
 from edgecache.store.tiers import RedisAccess
 
 #: No rendering is near this large. A larger value is not ours, and is neither checked nor kept.
 MAX_VALUE_BYTES = 64 << 20
 #: A probe by hand may take longer than a hit.
 PROBE_TIMEOUT_S = 2.0
-#: How long `close` waits for questions under way after their connections are gone.
-CLOSE_TIMEOUT_S = 1.0
 _ETAG = re.compile("[0-9a-f]{32}")
 
 
@@ -73,14 +74,13 @@ class RedisTier:
         self._on_change = on_change
         self._address = Address(where, access.password)
         self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
-        self._reads = Connections(self._address, access.max_connections, access.connect_timeout_s)
+        self._reads = Pipeline(self._address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
         self._writes = Connections(self._address, 1, access.connect_timeout_s)
         self._behind = WriteBehind(access, naming, clock, self._writes)
-        self._asking: set[asyncio.Task[Recording | None]] = set()
         self.counters = Counters()
 
     def __repr__(self) -> str:
-        return f"<RedisTier {self.state.value}, {len(self._asking)} asking, {self._behind!r}>"
+        return f"<RedisTier {self.state.value}, {self._reads!r}, {self._behind!r}>"
 
     @property
     def state(self) -> BreakerState:
@@ -117,25 +117,29 @@ class RedisTier:
         await self._writes.close()
         await self._behind.close()
         await self._reads.close()
-        if self._asking:
-            await asyncio.wait(self._asking, timeout=CLOSE_TIMEOUT_S)
 
     # Recordings.
 
-    async def get(self, key: Key) -> Recording | None:
-        """The recording under this key. None for every reason there can be, within the budget."""
+    def get(self, key: Key) -> asyncio.Future[Recording | None]:
+        """The recording under this key. None for every reason there can be, within the budget. Asks before it returns.
+
+        Who cancels it leaves; the question goes on.
+        """
+        found: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
         waiting = self._behind.waiting(key)
         if waiting is not None:
-            return waiting.recording
-        permit = self._admit()
+            found.set_result(waiting.recording)
+            return found
+        now_s = self._clock.monotonic()
+        permit = self._admit(now_s)
         if permit is None:
             self.counters.skipped += 1
-            return None
-        # In a task of its own: who asks may be cancelled, the command may not.
-        asking = asyncio.create_task(self._find(key, permit), name=f"ask Redis for {key[:8]}")
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
-        return await asyncio.shield(asking)
+            found.set_result(None)
+            return found
+        where = self._naming.redis_key(key).encode()
+        command = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
+        self._reads.ask(Question(command, now_s + self._access.budget_s, partial(self._heard, key, permit, found)))
+        return found
 
     def put(self, recording: Recording, lifetime_s: float) -> bool:
         """Write this recording behind. False: it is not going to be written."""
@@ -147,28 +151,36 @@ class RedisTier:
         """Delete behind what is under this key; `get` does not find it from now on."""
         self._behind.discard(key)
 
-    async def _find(self, key: Key, permit: Permit) -> Recording | None:
+    def _heard(self, key: Key, permit: Permit, found: asyncio.Future[Recording | None], answer: Answer) -> None:
+        recording = None
         try:
-            reply = await self._reads.ask(("GET", self._naming.redis_key(key)), self._access.budget_s)
-        except Unanswered as fault:
-            self._count_unanswered(permit, fault)
-            return None
-        except Refusal as refusal:
-            self._count_refusal(key, permit, refusal)
-            return None
-        self._answered(permit)
-        if reply is None:
-            self.counters.misses += 1
-            return None
-        return self._checked(key, reply)
+            recording = self._understood(key, permit, answer)
+        finally:  # whoever waits goes on, even if we are wrong here
+            if not found.done():
+                found.set_result(recording)
 
-    def _checked(self, key: Key, reply: Reply) -> Recording | None:
+    def _understood(self, key: Key, permit: Permit, answer: Answer) -> Recording | None:
+        if isinstance(answer, memoryview):
+            self._answered(permit)
+            return self._checked(key, answer)
+        if answer is None:
+            self._answered(permit)
+            self.counters.misses += 1
+        elif isinstance(answer, Unanswered):
+            self._count_unanswered(permit, answer)
+        elif isinstance(answer, Refusal):
+            self._count_refusal(key, permit, answer)
+        elif answer.too_large:
+            self._answered(permit)
+            self._count_broken(key)
+        else:
+            self.counters.faults += 1
+            self._failed(permit, answer.why)
+        return None
+
+    def _checked(self, key: Key, value: memoryview) -> Recording | None:
         try:
-            if not isinstance(reply, bytes):
-                raise BrokenRecord("not a string")
-            if len(reply) > MAX_VALUE_BYTES:
-                raise BrokenRecord("too large")
-            found = unframe(key, reply)
+            found = unframe(key, value)
             if not _tellable(found.facts):
                 raise BrokenRecord("facts that can't stand in an answer's head")
         except BrokenRecord:
@@ -200,24 +212,27 @@ class RedisTier:
 
     # The breaker, and who wants to know of it.
 
-    def _admit(self) -> Permit | None:
-        before = self.state
-        permit = self._breaker.admit(self._clock.monotonic())
-        self._tell(before, "probing")
+    def _admit(self, now_s: float) -> Permit | None:
+        before = self._breaker.state
+        permit = self._breaker.admit(now_s)
+        if self._breaker.state is not before:
+            self._tell("probing")
         return permit
 
     def _answered(self, permit: Permit) -> None:
-        before = self.state
+        before = self._breaker.state
         self._breaker.answered(permit)
-        self._tell(before, "Redis answers again")
+        if self._breaker.state is not before:
+            self._tell("Redis answers again")
 
     def _failed(self, permit: Permit, why: str) -> None:
-        before = self.state
+        before = self._breaker.state
         self._breaker.failed(permit, self._clock.monotonic())
-        self._tell(before, f"{self._breaker.faults_in_a_row} faults in a row; the last: {why}")
+        if self._breaker.state is not before:
+            self._tell(f"{self._breaker.faults_in_a_row} faults in a row; the last: {why}")
 
-    def _tell(self, before: BreakerState, why: str) -> None:
-        if self._on_change is not None and self.state is not before:
+    def _tell(self, why: str) -> None:
+        if self._on_change is not None:
             self._on_change(self.state, why)
 
     # For operators.

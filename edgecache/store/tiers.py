@@ -5,6 +5,7 @@ Keeps rules 6 and 7: memory answers at once or not at all; Redis is asked only t
 served: `cache.lookup` judges that.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +39,6 @@ class RedisAccess:
     budget_s: float = option(0.020, "How long a hit may wait for Redis before it counts as a miss.", minimum=0.001)
     write_timeout_s: float = option(1.0, "How long a write behind the answer may take.", minimum=0.01)
     connect_timeout_s: float = option(0.5, "How long connecting may take.", minimum=0.01)
-    max_connections: int = option(16, "Connections for reads; writes have a few of their own.", minimum=1)
     max_pending_bytes: int = option(
         64 << 20, "How much may wait to be written; more is dropped and counted.", minimum=0
     )
@@ -65,7 +65,7 @@ class Shared(Protocol):
     async def start(self) -> None: ...
     async def flush(self, timeout_s: float) -> bool: ...
     async def close(self) -> None: ...
-    async def get(self, key: Key) -> Recording | None: ...
+    def get(self, key: Key) -> "asyncio.Future[Recording | None]": ...
     def put(self, recording: Recording, lifetime_s: float) -> bool: ...
     def discard(self, key: Key) -> None: ...
 
@@ -79,6 +79,8 @@ class Tiers:
         self._freshness = freshness
         self._clock = clock
         self._discards = 0
+        #: What memory has; never suspends. Its own method, with nothing in between: every hit comes by here.
+        self.peek = memory.get
 
     def __repr__(self) -> str:
         return f"<Tiers {self._memory!r}, {self._redis!r}>"
@@ -99,24 +101,23 @@ class Tiers:
             await self._redis.flush(FLUSH_TIMEOUT_S)
             await self._redis.close()
 
-    def peek(self, key: Key) -> Recording | None:
-        """What memory has; never suspends."""
-        return self._memory.get(key, self._clock.wall())
-
     def look(self, key: Key) -> Recording | None:
         """What memory has, without any effect on what is kept or counted."""
         return self._memory.look(key, self._clock.wall())
 
-    async def find(self, key: Key, *, backfill: bool = True) -> Recording | None:
-        """What Redis has, copied to memory."""
+    def ask(self, key: Key) -> "Question":
+        """Asks Redis."""
         if self._redis is None:
-            return None
-        discards = self._discards
-        found = await self._redis.get(key)
-        if found is None or not backfill:
-            return found
-        # While Redis was asked, a newer rendering may have been kept, or this one discarded.
-        held = self.look(key)
+            raise RuntimeError("There is no tier beyond memory: see `shared`.")
+        return Question(self, self._redis.get(key), self._discards)
+
+    async def find(self, key: Key) -> Recording | None:
+        """What Redis has, without any effect on what memory keeps."""
+        return None if self._redis is None else await self._redis.get(key)
+
+    def settle(self, found: Recording, discards: int) -> Recording:
+        """Copies what Redis had to memory, unless a newer rendering was kept meanwhile, or any discarded."""
+        held = self.look(found.key)
         if held is not None and held.facts.made_at >= found.facts.made_at:
             return held
         if discards == self._discards:
@@ -139,3 +140,19 @@ class Tiers:
 
     def _expires_at(self, recording: Recording) -> float:
         return recording.facts.made_at + self._freshness.lifetime_s
+
+
+class Question:
+    """One look into Redis, for all who ask at the same time. discards: how many there had been when it was asked."""
+
+    __slots__ = ("_discards", "_tiers", "reply")
+
+    def __init__(self, tiers: Tiers, reply: asyncio.Future[Recording | None], discards: int) -> None:
+        self.reply = reply
+        self._tiers = tiers
+        self._discards = discards
+
+    def settled(self) -> Recording | None:
+        """What it came to; the first who asks for it copies it to memory."""
+        found = self.reply.result()
+        return None if found is None else self._tiers.settle(found, self._discards)

@@ -1,0 +1,249 @@
+"""The fast lane: a hit that needs nothing unusual is answered at once, without a task, a parser or aiohttp.
+
+Keeps rules 1 and 7. What a request's bytes ask for is remembered, in two memos: whole requests as they were received, and
+what was asked for (namespace, target and body). A memo leads to a key and to decisions already taken, and never past one
+that time can change: the keyring must be the one that admitted the request, the edge must not be draining, the recording
+must be in a store now, hold the canonical utterance asked for, and be fresh. Nothing is decided here: `Keyring`,
+`lookup.judge`, `delivery.head` and `delivery.ranges` do, for both lanes. It learns from the other lane: what aiohttp
+answered with a hit is what these bytes ask for. It does not know sockets: `delivery.connection` sends what it says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from edgecache.cache.lookup import Asked, Tier
+from edgecache.cache.recording import Recording
+from edgecache.cache.status import Outcome, Result
+from edgecache.cache.tally import Count, Tally
+from edgecache.clock import Clock
+from edgecache.delivery import plain
+from edgecache.delivery.auth import Caller, Gate, Keyring
+from edgecache.delivery.head import duration, new_request_id, recorded
+from edgecache.delivery.limits import FastLane, RequestLimits
+from edgecache.delivery.memo import Memo
+from edgecache.delivery.prepared import Prepared, prepare, spelled
+from edgecache.delivery.ranges import Conditions, narrowed
+from edgecache.delivery.readiness import Readiness
+from edgecache.errors import ClientError
+from edgecache.fill.edge import Edge, Recorded
+
+#: About what Python adds to a remembered request or utterance.
+OVERHEAD_BYTES = 1000
+#: Requests are remembered when they come for the second time: one that is never sent again would push out another.
+NOTED_AT_MOST = 8192
+_TOLD = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
+
+
+class Said(msgspec.Struct):
+    """What target and body ask for in a namespace, and the head of the answer as it was last given."""
+
+    asked: Asked
+    route: str
+    method: str
+    prepared: Prepared | None = None
+    count: Count | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A request that was read: what it asks for, and who was admitted with it by which keyring."""
+
+    said: Said
+    ring: Keyring
+    caller: Caller
+    request_id: str | None
+    conditions: Conditions | None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is to be sent."""
+
+    head: bytes
+    body: bytes
+    request_id: str
+    cluster: str
+    #: Where it is counted.
+    count: Count
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A plain request whose body is still to come: so many bytes in all."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What the lane goes by; all of it is the node's."""
+
+    node: str
+    edge: Edge
+    gate: Gate
+    readiness: Readiness
+    clock: Clock
+    tally: Tally
+    limits: RequestLimits
+    settings: FastLane
+    log: Callable[[Outcome], None] | None
+
+
+class Lane:
+    """The fast lane of a node."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+        self._edge, self._gate, self._peek = ways.edge, ways.gate, ways.edge.peek
+        self._log, self._readiness = ways.log, ways.readiness
+        self._monotonic, self._wall = ways.clock.monotonic, ways.clock.wall
+        half_bytes = ways.settings.memo_bytes // 2
+        self._requests: Memo[bytes, Seen] = Memo(half_bytes)
+        self._said: Memo[tuple[str, bytes, bytes], Said] = Memo(half_bytes)
+        self._noted: set[int] = set()
+        self.answered = 0
+
+    def __repr__(self) -> str:
+        return f"<Lane {self._requests!r} requests, {self._said!r} utterances>"
+
+    def status(self) -> dict[str, int]:
+        """What an operator may ask. answered: requests that aiohttp never saw."""
+        held_bytes = self._requests.held_bytes + self._said.held_bytes
+        return {"answered": self.answered, "requests": len(self._requests), "memo_bytes": held_bytes}
+
+    def now(self) -> float:
+        """When something was received."""
+        return self._monotonic()
+
+    # Reading.
+
+    def read(self, received: bytes) -> Seen | Awaited | None:
+        """The request that these bytes are, if it was seen before in one way or the other. None: aiohttp is to read it."""
+        if self._readiness.draining:
+            return None
+        alike, seen = received, self._requests.get(received)
+        if seen is None and (untraced := plain.untraced(received)) is not None:
+            alike, seen = untraced, self._requests.get(untraced)
+        if seen is not None and seen.ring is self._gate.ring:
+            return seen
+        return self._parse(received, alike)
+
+    def _parse(self, received: bytes, alike: bytes) -> Seen | Awaited | None:
+        """alike: under which bytes it is remembered."""
+        found = plain.read(received)
+        if found is None or found.length > self._ways.limits.body_bytes:
+            return None
+        ring = self._gate.ring
+        try:
+            caller = ring.admit(found.presented)
+        except ClientError:
+            return None
+        missing = found.body_at + found.length - len(received)
+        if missing:
+            return Awaited(len(received) + missing) if missing > 0 else None
+        said = self._said.get((caller.namespace, found.target, received[found.body_at :]))
+        if said is None:
+            return None
+        seen = Seen(said, ring, caller, found.request_id, found.conditions)
+        self._remember(alike, seen)
+        return seen
+
+    def _remember(self, received: bytes, seen: Seen) -> None:
+        mark = hash(received)
+        if mark in self._noted:
+            self._noted.discard(mark)
+            self._requests.put(received, seen, len(received) + OVERHEAD_BYTES)
+            return
+        if len(self._noted) >= NOTED_AT_MOST:
+            self._noted.clear()
+        self._noted.add(mark)
+
+    # Answering.
+
+    def recorded(self, seen: Seen, began_s: float) -> Answer | None:
+        """The answer, if memory has it. began_s: when the request was received."""
+        said, wall_now = seen.said, self._wall()
+        asked, ready = said.asked, said.prepared
+        recording = self._peek(asked.key, wall_now)
+        if recording is None:
+            return None
+        if (
+            ready is not None
+            and ready.serves(recording, Tier.MEMORY, wall_now)
+            and recording.canonical == asked.canonical
+            and recording.namespace == asked.namespace
+            and seen.conditions is None
+        ):
+            return self._whole(seen, ready, recording, began_s)
+        found = self._edge.judged(asked, recording)
+        return None if found is None else self.answer(seen, found, began_s)
+
+    def answer(self, seen: Seen, found: Recorded, began_s: float) -> Answer | None:
+        """The answer with this hit; None if it is an error, which aiohttp is to tell."""
+        if seen.conditions is not None:
+            return self._narrowed(seen, seen.conditions, found, began_s)
+        said, wall_now = seen.said, self._wall()
+        ready = said.prepared
+        if ready is None or not ready.serves(found.recording, found.tier, wall_now):
+            ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now)
+            said.count = None
+        return self._whole(seen, ready, found.recording, began_s)
+
+    def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:
+        said = seen.said
+        count = said.count
+        if count is None:
+            count = said.count = self._ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
+        request_id = seen.request_id or new_request_id()
+        head = ready.head(self._monotonic() - began_s, request_id)
+        return Answer(head, recording.audio, request_id, ready.facts.cluster, count)
+
+    def _narrowed(self, seen: Seen, conditions: Conditions, found: Recorded, began_s: float) -> Answer | None:
+        """The answer to a conditional or range request."""
+        said = seen.said
+        took = duration((self._monotonic() - began_s) * 1000)
+        headers = recorded(self._ways.node, found, said.method, took)
+        try:
+            reply = narrowed(found.recording.audio, found.recording.facts.etag, conditions)
+        except ClientError:
+            return None
+        request_id = seen.request_id or new_request_id()
+        head = spelled(reply, headers, request_id, self._wall())
+        count = self._ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
+        return Answer(head, reply.body, request_id, found.recording.facts.cluster, count)
+
+    # Redis.
+
+    def fetch(self, seen: Seen, then: Callable[[Recorded | None], None]) -> bool:
+        """Asks Redis; `then` is told what it has, later. False: there is nothing to wait for."""
+        return self._edge.fetch(seen.said.asked, then)
+
+    # What comes of it.
+
+    def sent(self, seen: Seen, answer: Answer, began_s: float) -> None:
+        """The answer was handed over whole."""
+        self.answered += 1
+        took_s = self._monotonic() - began_s
+        answer.count.add(len(answer.body), took_s)
+        if self._log is not None:
+            self._log(
+                Outcome(
+                    request_id=answer.request_id,
+                    caller=seen.caller.name,
+                    method=answer.count.kind.method,
+                    route=answer.count.kind.route,
+                    status=answer.count.kind.status,
+                    result=answer.count.kind.result,
+                    sent_bytes=len(answer.body),
+                    first_byte_ms=took_s * 1000,
+                    total_ms=took_s * 1000,
+                    whole=True,
+                    cluster=answer.cluster,
+                )
+            )
+
+    def learn(self, said: Said, target: bytes, body: bytes) -> None:
+        """aiohttp answered this target and body with a hit, in the namespace of what was asked for."""
+        words = (said.asked.namespace, target, body)
+        if self._said.get(words) is None:
+            weight_bytes = len(target) + len(body) + len(said.asked.canonical) + OVERHEAD_BYTES
+            self._said.put(words, said, weight_bytes)

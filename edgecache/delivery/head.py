@@ -1,0 +1,65 @@
+"""The head of an answer with a recording: what both lanes say of it. Pure.
+
+aiohttp is given these headers as they are; the fast lane keeps them rendered for as long as they stay true. It does not
+know how an answer is sent.
+"""
+
+import itertools
+import re
+import secrets
+
+from edgecache.cache import status as cache_status
+from edgecache.fill.edge import Recorded
+
+SERVER = "edgecache"
+AUDIO_PATH = "/v1/audio/"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Ids of our own making: unlike those of other processes, and cheap.
+_PROCESS, _numbers = secrets.token_hex(4) + "-", itertools.count(1)
+
+
+def may_be_id(given: str) -> bool:
+    """Whether a client's request id is taken over."""
+    return _REQUEST_ID.fullmatch(given) is not None
+
+
+def new_request_id() -> str:
+    """An id for a request that brought none."""
+    return _PROCESS + str(next(_numbers))
+
+
+def acceptable(accept: str) -> bool:
+    """Whether a client that accepts this takes raw audio."""
+    return "*/*" in accept or "audio/" in accept or "application/octet-stream" in accept
+
+
+def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[str, str]:
+    """The headers of a recording that is served whole. elapsed_ms: since the request's head was read, as `duration`."""
+    facts = found.recording.facts
+    if found.forward_status is None:
+        told = cache_status.hit(node, found.ttl_s, found.tier)
+    else:
+        told = cache_status.stale(node, found.ttl_s, found.forward_status)
+    headers = {
+        "Content-Type": facts.media_type,
+        "Cache-Control": cache_control(method),
+        "Cache-Status": told,
+        "Age": str(int(found.age_s)),
+        "ETag": f'"{facts.etag}"',
+        "Content-Location": AUDIO_PATH + found.recording.key,
+        "Server-Timing": f"cache;desc={found.tier.value};dur={elapsed_ms}, made;dur={facts.first_audio_ms:.2f}",
+    }
+    if method != "POST":
+        headers["Accept-Ranges"] = "bytes"
+    return headers
+
+
+def cache_control(method: str) -> str:
+    """What caches in between may do with speech: keep nothing, or ask us first."""
+    return "no-store" if method == "POST" else "private, no-cache"
+
+
+def duration(milliseconds: float) -> str:
+    """As `Server-Timing` has it."""
+    return f"{milliseconds:.2f}"

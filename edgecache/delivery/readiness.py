@@ -1,0 +1,14 @@
+"""Whether clients should come to this edge."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether clients should come here. The node says so; this only tells."""
+
+    started: bool = False
+    draining: bool = False
+    #: Asked at each probe: what is in the way, by name; an empty text is fine.
+    checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)

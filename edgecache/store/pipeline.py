@@ -1,0 +1,311 @@
+"""One connection to Redis with many questions on it: each is sent as it is asked, and replies come in the same order.
+
+Keeps rules 6 and 7. A question is never cancelled: its reply is read in its turn, whether or not anybody still waits for
+it. Time is kept for all questions of a connection together. When one is not answered in time it is told so, and its
+connection is *retired*: it takes no more questions, those on it have the rest of their own time, and it is dropped with the
+last. So nobody ever gets another's reply, and those who asked later don't pay for what came too late.
+
+Nothing is retried, with one exception: when a connection ends that has replied before, as an idle one may have been closed
+unnoticed, whoever waits on it is asked once more on a new one, within the same time.
+
+redis-py opens the connection (see `connections`); from then on its bytes are ours. It does not know what is asked.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from edgecache.clock import Clock
+from edgecache.store.connections import LATE_S, MOMENT_S, Address, Unanswered, Wire
+from edgecache.store.replies import Replies, Reply, Unreadable
+
+#: More can't be answered within any budget worth having; it is refused at once.
+MAX_QUESTIONS = 4096
+#: How long `close` waits for dropped connections to be gone.
+CLOSE_TIMEOUT_S = 1.0
+#: Timers of event loops are no finer.
+GRAIN_S = 0.001
+
+OUT_OF_TURN = "a reply that nobody asked for"
+
+Answer = Reply | Unanswered
+Tell = Callable[[Answer], None]
+
+
+class Question:
+    """What is asked, until when, and whom to tell. tell: None once it was told; its reply may still be on its way."""
+
+    __slots__ = ("asked_again", "command", "deadline_s", "tell")
+
+    def __init__(self, command: bytes, deadline_s: float, tell: Tell) -> None:
+        self.command = command
+        self.deadline_s = deadline_s
+        self.tell: Tell | None = tell
+        self.asked_again = False
+
+    def answer(self, answer: Answer) -> None:
+        """Tells who asked, once."""
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell(answer)
+
+
+class Queue:
+    """Questions in the order they were asked, and one timer for all of them."""
+
+    __slots__ = ("_clock", "_forgiven_s", "_on_late", "_timer", "_wakes_s", "_why", "questions")
+
+    def __init__(self, clock: Clock, why: str, on_late: Callable[[], None]) -> None:
+        """on_late: called after some were told that their time is over, and why it is."""
+        self._clock = clock
+        self._why = why
+        self._on_late = on_late
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_s = math.inf
+        #: Set: we were late ourselves, and whose time was over by then has a moment to be answered.
+        self._forgiven_s: float | None = None
+        self.questions: deque[Question] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Queue of {len(self.questions)}, {len(self.open)} open>"
+
+    @property
+    def open(self) -> list[Question]:
+        """Those that have not been told."""
+        return [question for question in self.questions if question.tell is not None]
+
+    def add(self, question: Question) -> None:
+        """The last in the queue."""
+        self.questions.append(question)
+        if question.deadline_s < self._wakes_s:
+            self._wake(question.deadline_s)
+
+    def take(self) -> list[Question]:
+        """Those that have not been told, out of the queue."""
+        self._rest()
+        taken = self.open
+        self.questions.clear()
+        return taken
+
+    def _rest(self) -> None:
+        """Without a timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._wakes_s, self._forgiven_s = None, math.inf, None
+
+    def _wake(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_s = at_s
+        in_s = max(0.0, at_s - self._clock.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
+
+    def _look(self) -> None:
+        """Whose time is over?"""
+        now_s, forgiven_s, self._forgiven_s = self._clock.monotonic(), self._forgiven_s, None
+        if forgiven_s is None and now_s - self._wakes_s > LATE_S:
+            self._wake(now_s + MOMENT_S)
+            self._forgiven_s, self._wakes_s = now_s, -math.inf  # nothing cuts the moment short
+            return
+        over_s = now_s + GRAIN_S if forgiven_s is None else forgiven_s
+        late = [question for question in self.open if question.deadline_s <= over_s]
+        for question in late:
+            question.answer(Unanswered(self._why, timed_out=True))
+        self._rest()
+        left = self.open
+        if left:
+            self._wake(min(question.deadline_s for question in left))
+        if late:
+            self._on_late()
+
+
+class Stage(Enum):
+    """How far a connection is. Retired: it takes no more questions. Ended: it is dropped."""
+
+    OPEN = "open"
+    RETIRED = "retired"
+    ENDED = "ended"
+
+
+class Line(asyncio.Protocol):
+    """One connection, and who waits for a reply on it."""
+
+    def __init__(self, pipeline: "Pipeline", clock: Clock, max_value_bytes: int) -> None:
+        self._pipeline = pipeline
+        self._replies = Replies(max_value_bytes)
+        self._queue = Queue(clock, "no reply in time", self._late)
+        self.pending = self._queue.questions
+        self._writer: asyncio.StreamWriter | None = None
+        self._write: Callable[[bytes], None]
+        self._proven = False
+        self.stage = Stage.OPEN
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<Line {self.stage.value}, {self._queue!r}>"
+
+    def begin(self, writer: asyncio.StreamWriter) -> None:
+        """Over this writer's transport; the writer is kept, as it closes its transport when it goes."""
+        self._writer = writer
+        self._write = writer.transport.write
+
+    def send(self, question: Question) -> None:
+        """One more question. (uvloop writes all of one turn of the loop together.)"""
+        self._queue.add(question)
+        self._write(question.command)
+
+    def end(self, why: str) -> None:
+        """Drops the connection. Who waits on it is asked once more if it was ever good, or told that there is no reply."""
+        if self.stage is Stage.ENDED:
+            return
+        self.stage = Stage.ENDED
+        self._pipeline.without(self)
+        if self._writer is not None:
+            self._writer.transport.abort()
+        for question in self._queue.take():
+            if self._proven and not question.asked_again:
+                question.asked_again = True
+                self._pipeline.ask(question)
+            else:
+                question.answer(Unanswered(f"connection lost: {why}"))
+
+    # What asyncio calls.
+
+    def data_received(self, data: bytes) -> None:
+        """Each reply to its question; a reply without one ends the connection, for it could be taken for the next one's."""
+        pending, odd = self.pending, ""
+        for reply in self._replies.feed(data):
+            if not pending:
+                odd = OUT_OF_TURN
+                break
+            pending.popleft().answer(reply)
+            if isinstance(reply, Unreadable):
+                odd = reply.why
+                break
+            self._proven = True
+        else:
+            if self._replies.begun and not pending:
+                odd = OUT_OF_TURN
+        if odd:
+            self.end(odd)
+        elif self.stage is Stage.RETIRED:
+            self._end_if_done()
+
+    def eof_received(self) -> None:
+        """Without waiting until all that was written is taken."""
+        self.end("closed by Redis")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever brought it about."""
+        self.end("closed" if exc is None else type(exc).__name__)
+        self._pipeline.lost(self)
+        self.lost.set_result(None)
+
+    # What comes too late.
+
+    def _late(self) -> None:
+        if self.stage is Stage.OPEN:
+            self.stage = Stage.RETIRED
+            self._pipeline.without(self)
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if not self._queue.open:
+            self.end("too late")
+
+
+class Pipeline:
+    """The way to Redis: the connection that takes questions, those that no longer do, or the wait for one."""
+
+    def __init__(self, address: Address, connect_timeout_s: float, clock: Clock, max_value_bytes: int) -> None:
+        self._address = address
+        self._connect_timeout_s = connect_timeout_s
+        self._clock = clock
+        self._max_value_bytes = max_value_bytes
+        self._line: Line | None = None
+        self._lines: set[Line] = set()
+        self._waiting = Queue(clock, "no connection in time", self._forget_late)
+        self._connecting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pipeline {self.asking} asking, {len(self._lines)} connections{', connecting' * bool(self._connecting)}>"
+        )
+
+    @property
+    def asking(self) -> int:
+        """Questions that have not been answered; those too late whose reply may still come are among them."""
+        return sum(len(line.pending) for line in self._lines) + len(self._waiting.questions)
+
+    def ask(self, question: Question) -> None:
+        """Sends it at once, or as soon as there is a connection. It is answered in its time."""
+        line = self._line
+        if line is None:
+            self._wait(question)
+        elif len(line.pending) < MAX_QUESTIONS:
+            line.send(question)
+        else:
+            question.answer(Unanswered("too many questions"))
+
+    def without(self, line: Line) -> None:
+        """This one takes no more questions."""
+        if self._line is line:
+            self._line = None
+
+    def lost(self, line: Line) -> None:
+        """This one is gone."""
+        self._lines.discard(line)
+
+    async def close(self) -> None:
+        """Drops all connections; who still waits is told that there is no reply."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self._tell_waiting(Unanswered("closed"))
+        lines = list(self._lines)
+        for line in lines:
+            line.end("closed")
+        if lines:
+            await asyncio.wait([line.lost for line in lines], timeout=CLOSE_TIMEOUT_S)
+
+    def _wait(self, question: Question) -> None:
+        if self._closed:
+            question.answer(Unanswered("closed"))
+        elif len(self._waiting.questions) >= MAX_QUESTIONS:
+            question.answer(Unanswered("too many questions"))
+        else:
+            self._waiting.add(question)
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect(), name="connect to Redis")
+
+    async def _connect(self) -> None:
+        """Goes on when nobody waits any more: a connection that takes longer than the budget must come about too."""
+        line, failure = Line(self, self._clock, self._max_value_bytes), None
+        wire = Wire(self._address.connection())
+        try:
+            await wire.connect(self._connect_timeout_s)
+            line.begin(await wire.hand_over(line))
+        except Unanswered as error:
+            failure = error
+        finally:
+            self._connecting = None
+        if failure is not None or line.stage is Stage.ENDED:
+            return self._tell_waiting(failure or Unanswered("connection lost as it opened"))
+        self._lines.add(line)
+        self._line = line
+        for question in self._waiting.take():
+            line.send(question)
+        return None
+
+    def _tell_waiting(self, failure: Unanswered) -> None:
+        for question in self._waiting.take():
+            question.answer(failure)
+
+    def _forget_late(self) -> None:
+        """Nothing was sent for them, so nothing will come."""
+        for question in self._waiting.take():
+            self._waiting.add(question)
