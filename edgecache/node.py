@@ -20,12 +20,13 @@ from aiohttp import web
 from edgecache.cache.lookup import Freshness, Hit, Miss, Stale
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
-from edgecache.clusters.fleet import Fleet, FleetPolicies
+from edgecache.clusters.fleet import Fleet
 from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
-from edgecache.delivery.connection import Connection, Server
+from edgecache.delivery.connection import Connection
 from edgecache.delivery.fastlane import Lane, Ways
 from edgecache.delivery.http import Http, Service
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.server import Server
 from edgecache.dialects import speeko
 from edgecache.errors import SettingsError
 from edgecache.fill.edge import Edge, Explanation, Wish
@@ -54,10 +55,7 @@ class Node:
         self.readiness = Readiness(checks={"clusters": self._clusters_ready})
         self.gate = Gate(_keyring(settings))
         self.tally = Tally()
-        policies = FleetPolicies(
-            settings.timeouts, settings.pool, settings.probing, settings.health, settings.selection
-        )
-        self._fleet = Fleet(settings.clusters, policies, DIALECTS, self.clock, on_change=_cluster_changed)
+        self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=_cluster_changed)
         self._memory = MemoryTier(settings.cache.memory)
         self._private: PrivateRedis | None = None
         self._redis: RedisTier | None = None
@@ -154,7 +152,7 @@ class Node:
 
     async def _listen_admin(self) -> None:
         admin = self.settings.admin
-        answers = Answers(self._ready, self.status, self._clusters_status, self.explain)
+        answers = Answers(self._ready, self.status, self._clusters_status, self.explain, self._drain_cluster)
         self._admin = web.AppRunner(application(answers), access_log=None, handle_signals=False)
         await self._admin.setup()
         site = web.TCPSite(self._admin, admin.host, admin.port)
@@ -253,6 +251,12 @@ class Node:
 
     def _clusters_status(self) -> list[Mapping[str, object]]:
         return [each.told() for each in self._fleet.status()]
+
+    def _drain_cluster(self, name: str, drained: bool) -> bool:
+        known = self._fleet.drain(name, drained=drained)
+        if known:
+            log.event(logging.WARNING, "a cluster was drained" if drained else "a cluster was resumed", cluster=name)
+        return known
 
     def _clusters_ready(self) -> str:
         if self._fleet.ready or len(self._memory):

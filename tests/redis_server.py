@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ import pytest
 import redis
 
 START_TIMEOUT_S = 10.0
+CERTIFICATE = Path(__file__).with_name("certificate.pem")
 
 
 class RedisServer:
@@ -95,10 +97,19 @@ Answer = Callable[[list[bytes]], Awaitable[bytes | None]]
 class ScriptedRedis:
     """A peer that speaks RESP as told. `answer` gets a command and returns raw bytes; None: closes the connection."""
 
-    def __init__(self, answer: Answer, commands_each: int | None = None) -> None:
-        """commands_each: so many a connection answers; it is closed at the next one."""
+    def __init__(
+        self,
+        answer: Answer,
+        commands_each: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        *,
+        crumbs: bool = False,
+    ) -> None:
+        """commands_each: so many a connection answers; it is closed at the next one. crumbs: single bytes are sent."""
         self._answer = answer
         self._commands_each = commands_each
+        self._tls = tls
+        self._crumbs = crumbs
         self._serving: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
         self.directory = Path(tempfile.mkdtemp(prefix="edgecache-peer-"))
@@ -106,7 +117,11 @@ class ScriptedRedis:
         self.connections = 0
 
     async def __aenter__(self) -> "ScriptedRedis":
-        self._serving = await asyncio.start_unix_server(self._accept, str(self.directory / "s"))
+        if self._tls is None:
+            self._serving = await asyncio.start_unix_server(self._accept, str(self.directory / "s"))
+        else:
+            self._serving = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+            self.url = f"rediss://127.0.0.1:{self._serving.sockets[0].getsockname()[1]}?ssl_ca_certs={CERTIFICATE}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,13 +145,22 @@ class ScriptedRedis:
                 if answer is None:
                     break
                 answered += 1
-                writer.write(answer)
-                await writer.drain()
+                for piece in [answer[at : at + 1] for at in range(len(answer))] if self._crumbs else [answer]:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
         except (ConnectionError, asyncio.CancelledError):
             pass  # the edge dropped the connection, or the test is over
         finally:
             self._talks.discard(task)
             writer.transport.abort()
+
+
+def trusted_only_by_tests() -> ssl.SSLContext:
+    """A server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 async def read_command(reader: asyncio.StreamReader) -> list[bytes] | None:

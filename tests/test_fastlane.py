@@ -1,6 +1,7 @@
 """The fast lane: what it answers, what it leaves to aiohttp, and that no memo leads past a check that time can change."""
 
 import asyncio
+import gc
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -340,6 +341,20 @@ async def test_a_half_closed_client_gets_its_hit() -> None:
         line.writer.write_eof()
         assert (await line.told()).status == 200
         assert await line.reader.read() == b""
+
+
+async def test_hits_leave_nothing_for_the_collector() -> None:
+    async with talking() as line:
+        await line.known(post())
+        gc.collect()
+        gc.disable()
+        try:
+            before = answered(line.node)
+            await line.ask(*[post()] * 300)
+            assert answered(line.node) == before + 300
+            assert gc.collect() < 30
+        finally:
+            gc.enable()
 
 
 # Redis.

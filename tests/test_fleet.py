@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from edgecache.clusters.cluster import Cluster, HealthPolicy, Pool, Probing, Timeouts
+from edgecache.clusters.cluster import Cluster, FleetPolicies, HealthPolicy, Pool, Probing, Timeouts
 from edgecache.clusters.fault import Fault, UpstreamFault
-from edgecache.clusters.fleet import Fleet, FleetPolicies
+from edgecache.clusters.fleet import Fleet
+from edgecache.clusters.routing import Route, Whose
 from edgecache.clusters.selection import Chosen, NoneLeft, Why
 from edgecache.clusters.upstream import Outgoing
 from edgecache.speech.utterance import Utterance, utterance
@@ -23,7 +24,7 @@ SPEECH: Script = [whole(AUDIO)]
 DOWN: Script = [head("500 Oops", "Content-Length: 0")]
 POLICIES = FleetPolicies(
     timeouts=Timeouts(connect_s=10, first_byte_s=10, between_bytes_s=10, total_s=20),
-    probing=Probing(interval_s=2.0, timeout_s=10),
+    probing=Probing(interval_s=2.0, timeout_s=10, measure="answer"),
     health=HealthPolicy(failures=2, ejected_s=2.0, ejected_max_s=60.0),
 )
 
@@ -300,3 +301,100 @@ async def test_whoever_comes_too_late_with_a_choice_is_sent_elsewhere() -> None:
                 raise AssertionError("it was asked")
         assert met.value.elsewhere
         assert len(upstream.requests) == 2
+
+
+# Load, routes, draining, coming back.
+
+
+async def test_a_cluster_that_is_drained_is_asked_no_more_and_ends_what_it_speaks() -> None:
+    async with (
+        ScriptedUpstream([head("200 OK", "Content-Length: 100"), AUDIO[:50], HOLD]) as near,
+        ScriptedUpstream(SPEECH) as far,
+        rig(cluster("near", near.url), cluster("far", far.url)) as it,
+    ):
+        async with it.fleet.ask(it.chosen(), HELLO, {}):
+            assert it.fleet.drain("near", drained=True)
+            assert it.chosen().upstream == "far"
+            drained = it.fleet.status()[0]
+            assert (drained.drained, drained.why, drained.share, drained.in_flight) == (True, "drained", 0, 1)
+        assert it.fleet.drain("near", drained=False)
+        assert it.chosen().upstream == "near"
+        assert not it.fleet.drain("nowhere", drained=True)
+
+
+async def test_what_must_stay_goes_nowhere_else() -> None:
+    policies = replace(POLICIES, routes=(Route("eu-only", ("eu",), namespaces=("key-acme",)),))
+    here = replace(cluster("fra", "http://127.0.0.1:9"), groups=("eu",))
+    async with rig(here, cluster("syd", "http://127.0.0.1:9"), policies=policies) as it:
+        assert it.chosen().upstream == "fra"
+        acme, other = Whose("key-acme", "v", "en"), Whose("key-other", "v", "en")
+        assert isinstance(it.fleet.choose(["fra"], other), Chosen)
+        none_left = it.fleet.choose(["fra"], acme)
+        assert isinstance(none_left, NoneLeft)
+        assert none_left.barred == ("eu-only",)
+
+
+async def test_who_waits_is_told_when_there_may_be_room() -> None:
+    async with ScriptedUpstream(SPEECH) as upstream, rig(cluster("syd", upstream.url, max_in_flight=1)) as it:
+        told: list[object] = []
+        it.fleet.on_room(lambda: told.append(it.fleet.choose(())))
+        async with it.fleet.ask(it.chosen(), HELLO, {}):
+            assert isinstance(it.fleet.choose(()), NoneLeft)
+        assert isinstance(told[-1], Chosen)
+
+
+async def test_a_cluster_that_came_back_is_given_a_tenth_and_then_more() -> None:
+    async with ScriptedUpstream(DOWN, DOWN, SPEECH) as up, rig(cluster("syd", up.url, max_in_flight=20)) as it:
+        for _ in range(2):
+            await it.fails()
+        it.clock.advance(2)
+        await it.speak()
+        assert it.standing("syd") == "up"
+        limits = []
+        for _ in range(3):
+            limits.append(it.fleet._members["syd"].limit(it.clock.monotonic()))
+            it.clock.advance(5)
+        assert limits == [2, 11, 20]
+
+
+async def test_one_that_speaks_far_later_than_another_is_passed_over_until_that_is_long_ago() -> None:
+    async with rig(cluster("near", "http://127.0.0.1:9"), cluster("far", "http://127.0.0.1:9")) as it:
+        near, far = it.chosen(), it.chosen("near")
+        it.fleet.heard(far, 0.3, None)
+        it.fleet.heard(near, 0.7, None)
+        assert it.chosen().upstream == "near", "later, but not by enough"
+        for _ in range(3):
+            it.fleet.heard(near, 3.0, None)
+        assert it.chosen().upstream == "far"
+        assert [each.why for each in it.fleet.status()] == ["slow to speak", "unmeasured"]
+        it.clock.advance(301)
+        assert it.chosen().upstream == "near"
+
+
+async def test_a_near_cluster_that_fails_fast_attracts_nothing() -> None:
+    async with (
+        ScriptedUpstream(DOWN) as near,
+        ScriptedUpstream(SPEECH) as far,
+        rig(cluster("near", near.url), cluster("far", far.url)) as it,
+    ):
+        asked = []
+        for _ in range(200):
+            it.clock.advance(0.05)
+            choice = it.chosen()
+            asked.append(choice.upstream)
+            if choice.upstream == "near":
+                await it.fails()
+            else:
+                await it.speak()
+        assert asked.count("near") <= 6, "twice, and once at the end of each longer cool-down"
+
+
+async def test_the_round_trip_is_tcps_own_where_it_tells() -> None:
+    measured = replace(POLICIES, probing=Probing(interval_s=2.0, timeout_s=10, measure="tcp"))
+    async with ScriptedUpstream() as upstream, rig(cluster("syd", upstream.url), policies=measured) as it:
+        upstream.probe_script = at(it.clock, 0.5)  # slow to answer, and not far away
+        for _ in range(2):
+            await it.fleet.probe_once("syd")
+        (status,) = it.fleet.status()
+        assert status.rtt_ms is not None
+        assert status.rtt_ms < 100

@@ -155,6 +155,42 @@ def test_that_asks_twice_is_left_alone_for_the_longer() -> None:
     assert health.standing(1).back_in_s == 29
 
 
+OFTEN = HealthPolicy(failures=100, error_rate=0.5, error_requests=10, error_window_s=10.0, slow_start_s=10.0)
+
+
+def half_failing(*, others_up: bool, every_s: float = 0.1, requests: int = 40, policy: HealthPolicy = OFTEN) -> Health:
+    health = Health(policy)
+    for number in range(requests):
+        ticket = health.admit(number * every_s)
+        if ticket is None:
+            break
+        outcome: Outcome = Event.FAILED if number % 2 else Event.SUCCEEDED
+        health.record(ticket, outcome, number * every_s, others_up=others_up)
+    return health
+
+
+@pytest.mark.parametrize(
+    ("health", "state"),
+    [
+        pytest.param(half_failing(others_up=True), State.EJECTED, id="half of them"),
+        pytest.param(half_failing(others_up=False), State.UP, id="but there is no other"),
+        pytest.param(half_failing(others_up=True, requests=8), State.UP, id="too few to tell"),
+        pytest.param(half_failing(others_up=True, every_s=5), State.UP, id="too long ago to tell"),
+        pytest.param(half_failing(others_up=True, policy=HealthPolicy(failures=100, error_rate=1)), State.UP, id="off"),
+    ],
+)
+def test_that_often_fails_is_ejected_if_enough_others_are_up(health: Health, state: State) -> None:
+    assert health.state is state
+
+
+def test_that_comes_back_is_given_its_load_little_by_little() -> None:
+    health = ejected()
+    assert Health(POLICY).warmth(0) == 1, "at the start nothing was lost"
+    tell(health, Event.PROBE_OK, 2)
+    warmths = [health.warmth(2 + at_s) for at_s in (0, 5, 9.99, 10, 100)]
+    assert warmths == pytest.approx([0.1, 0.55, 0.9991, 1, 1])
+
+
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)), ids=lambda each: each.value)
 def test_every_pair_is_a_transition_or_cannot_happen(state: State, event: Event) -> None:
     impossible = {

@@ -24,7 +24,8 @@ TASK_ROOTS = {"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "de
 BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
-    *("delivery/problem.py", "clusters/rtt.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py"),
+    *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
+    *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py"),
 )
 #: Sockets, clocks, logs, chance and the process: the shell's.
 SHELL_ONLY = {"aiohttp", "redis", "socket", "time", "datetime", "logging", "random", "secrets", "os", "subprocess"}

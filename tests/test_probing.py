@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from edgecache.clusters.cluster import Pool, Probing
-from edgecache.clusters.fleet import Fleet, FleetPolicies
+from edgecache.clusters.cluster import FleetPolicies, Pool, Probing
+from edgecache.clusters.fleet import Fleet
 from tests.fake_clock import FakeClock
 from tests.scripted_upstream import FIN, HOLD, Script, ScriptedUpstream, closed_port, head
 from tests.test_fleet import DOWN, HELLO, POLICIES, SPEECH, Plain, cluster, rig

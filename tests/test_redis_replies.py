@@ -112,6 +112,8 @@ async def test_a_recording_that_is_too_large_is_refused(monkeypatch: pytest.Monk
 
 # Replies that a script gives.
 
+FIRST_OR_SECOND = {NAMING.redis_key(key_of(name)): name for name in ("first", "second")}
+
 
 def always(reply: bytes | None) -> Callable[[list[bytes]], Awaitable[bytes | None]]:
     async def answer(_: list[bytes]) -> bytes | None:
@@ -179,6 +181,62 @@ async def test_a_connection_that_dies_when_it_is_used_again_is_not_noticed() -> 
         for _ in range(4):
             assert await redis.get(key_of("hello")) is not None
         assert (peer.connections, redis.counters.faults) == (4, 0)
+
+
+async def test_a_question_goes_on_when_who_asked_has_left() -> None:
+    """Its reply is read in its turn, counted, and dropped; the next one's is the next one's."""
+    go_on = asyncio.Event()
+
+    async def answer(command: list[bytes]) -> bytes:
+        await go_on.wait()
+        return bulk(frame(spoken(FIRST_OR_SECOND[command[1].decode()])))
+
+    async with ScriptedRedis(answer) as peer, tier(peer.url, budget_s=10.0) as redis:
+        leaving, staying = redis.get(key_of("first")), redis.get(key_of("second"))
+        leaving.cancel()
+        go_on.set()
+        found = await staying
+        assert found is not None
+        assert found.canonical == b"second"
+        assert (redis.counters.hits, peer.connections) == (2, 1)
+
+
+NAMES = [f"utterance {n}" for n in range(12)]
+NAME_OF = {NAMING.redis_key(key_of(name)): name for name in NAMES}
+
+
+async def test_replies_that_come_in_crumbs_are_each_their_askers_own() -> None:
+    async def answer(command: list[bytes]) -> bytes:
+        return bulk(frame(spoken(NAME_OF[command[1].decode()], 200)))
+
+    async with ScriptedRedis(answer, crumbs=True) as peer, tier(peer.url, budget_s=30.0) as redis:
+        found = await asyncio.gather(*(redis.get(key_of(name)) for name in NAMES))
+        assert [each and each.canonical.decode() for each in found] == NAMES
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 1000, -1], ids=lambda at: f"after {at} bytes of a reply")
+@pytest.mark.parametrize("whole", [0, 1, 7])
+async def test_a_cut_among_many_questions_costs_nobody_more_than_an_answer(whole: int, cut: int) -> None:
+    """So many replies, a part of the next, and an end; then a Redis that works."""
+    left = whole
+
+    async def answer(command: list[bytes]) -> bytes | None:
+        nonlocal left
+        reply = bulk(frame(spoken(NAME_OF[command[1].decode()])))
+        if peer.connections > 1:
+            return reply
+        left -= 1
+        return reply if left >= 0 else reply[:cut] if left == -1 else None
+
+    async with ScriptedRedis(answer) as peer, tier(peer.url, budget_s=10.0) as redis:
+        found = await asyncio.gather(*(redis.get(key_of(name)) for name in NAMES))
+        right = NAMES if whole else [None] * len(NAMES)  # it had never replied, so nobody is asked again
+        assert [each and each.canonical.decode() for each in found] == right
+        assert redis.counters.faults == (0 if whole else len(NAMES))
+        last = await redis.get(key_of(NAMES[0]))
+        assert last is not None
+        assert (last.canonical.decode(), peer.connections) == (NAMES[0], 2)
 
 
 async def test_a_reply_nobody_asked_for_is_nobodys() -> None:

@@ -54,6 +54,31 @@ async def test_a_burst_does_not_open_the_breaker(redis_server: RedisServer) -> N
 
 
 @pytest.mark.redis
+async def test_a_thousand_questions_at_once_go_over_one_connection(redis_server: RedisServer) -> None:
+    names = [f"utterance {n}" for n in range(50)]
+    async with tier(redis_server.url, budget_s=10.0) as redis:
+        await stored(redis, *[spoken(name, 100 * n) for n, name in enumerate(names)])
+        before = redis_server.call("INFO")["total_connections_received"]
+        found = await asyncio.gather(*[redis.get(key_of(names[n % 50])) for n in range(1000)])
+        assert [each and each.canonical.decode() for each in found] == names * 20
+        connections = redis_server.call("INFO")["total_connections_received"] - before
+        assert connections == 2, "ours, and that of who asks here"
+
+
+@pytest.mark.redis
+async def test_a_question_is_sent_before_get_returns_and_takes_no_task(redis_server: RedisServer) -> None:
+    async with tier(redis_server.url) as redis:
+        await stored(redis, spoken("hello"))
+        assert await redis.get(key_of("hello")) is not None
+        tasks = asyncio.all_tasks()
+        asking = redis.get(key_of("hello"))
+        assert asyncio.all_tasks() == tasks
+        hits: int = redis_server.call("INFO", "stats")["keyspace_hits"]  # the loop stands still meanwhile
+        assert hits == 2
+        assert await asking is not None
+
+
+@pytest.mark.redis
 async def test_the_probe_tells_what_an_operator_wants_to_know(redis_server: RedisServer) -> None:
     redis_server.call("CONFIG", "SET", "maxmemory", "64mb")
     async with tier(redis_server.url) as redis:

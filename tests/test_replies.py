@@ -1,5 +1,7 @@
 """What is read as a reply to a GET, however its bytes come, and what ends the reading."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def told(replies: list[Reply]) -> list[object]:
 
 
 def fed(*parts: bytes) -> tuple[list[object], bool]:
-    """What these bytes come to, in these parts, and whether another reply has begun. As on a line, no more is fed after the end."""
+    """What these bytes come to, in these parts and up to the end, and whether another reply has begun."""
     replies, found = Replies(MAX_VALUE_BYTES), []
     for part in parts:
         found += told(replies.feed(part))
@@ -106,7 +108,7 @@ def test_replies_are_the_same_however_they_are_cut(sent: list[object], cuts: lis
         for each in sent
     )
     at = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    assert fed(*(whole[begin:end] for begin, end in zip(at, at[1:], strict=False))) == (sent, False)
+    assert fed(*(whole[begin:end] for begin, end in pairwise(at))) == (sent, False)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"$", b"-1", b"\r\n", b"3", b"abc"])), max_size=20))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgecache.clusters.cluster import SelectionPolicy
 from edgecache.clusters.health import Standing, State
-from edgecache.clusters.selection import Candidate, Chosen, NoneLeft, Why, choose
+from edgecache.clusters.selection import Candidate, Chosen, NoneLeft, Why, choose, shares
 
 POLICY = SelectionPolicy(better_by=0.15, better_by_s=0.002)
 UP = Standing(State.UP)
@@ -54,6 +54,25 @@ FARTHER, NEAREST, KEPT = Why.FARTHER, Why.NEAREST, Why.KEPT
         pytest.param([one("a", 20, OUT), one("b", 19)], "a", [], [Why.EJECTED, NEAREST], id="the current is ejected"),
         pytest.param([one("a", None), one("b", 300)], "a", [], [Why.UNMEASURED, NEAREST], id="the current is stale"),
         pytest.param([one("a", 20, TRIAL), one("b", 30)], "a", [], [Why.TRIAL, NEAREST], id="the current is on trial"),
+        pytest.param(
+            [replace(SYD, under_way=3), one("b", 10.5)], None, [], [Why.MORE_LOADED, Why.LESS_LOADED], id="less loaded"
+        ),
+        pytest.param(
+            [replace(SYD, under_way=3), replace(SIN, under_way=0)],
+            None,
+            [],
+            [NEAREST, FARTHER],
+            id="load moves nobody far",
+        ),
+        pytest.param(
+            [replace(SYD, under_way=3, size=8), replace(one("b", 10.5), under_way=1, size=2)],
+            *(None, [], [NEAREST, Why.MORE_LOADED]),
+            id="load is by size",
+        ),
+        pytest.param([replace(SYD, slow=True), SIN], "syd", [], [Why.SLOW, NEAREST], id="slow to speak"),
+        pytest.param([replace(SYD, slow=True)], None, [], [Why.SLOW], id="slow for want of another"),
+        pytest.param([replace(SYD, drained=True), SIN], "syd", [], [Why.DRAINED, NEAREST], id="drained"),
+        pytest.param([replace(SYD, barred="eu-only"), SIN], "syd", [], [Why.BARRED, NEAREST], id="barred"),
         pytest.param([SYD, SIN], "gone", [], [NEAREST, FARTHER], id="the current is no more"),
     ],
 )
@@ -80,6 +99,8 @@ def test_the_unmeasured_are_asked_in_the_operators_order() -> None:
         pytest.param([SYD, SIN], ["syd", "sin"], False, 1, id="all tried"),
         pytest.param([SYD, replace(SIN, standing=OUT)], ["syd"], False, 8, id="tried and down"),
         pytest.param([replace(SYD, standing=TAKEN)], [], False, 1, id="on trial"),
+        pytest.param([replace(SYD, barred="eu-only"), replace(SIN, standing=SOON)], [], False, 3, id="barred and down"),
+        pytest.param([replace(SYD, drained=True)], [], False, 1, id="drained"),
         pytest.param([], [], False, 1, id="no clusters at all"),
     ],
 )
@@ -119,6 +140,11 @@ fleets = st.lists(
         standing=standings,
         rtt_s=st.none() | st.floats(0, 1),
         room=st.integers(-1, 2),
+        under_way=st.integers(0, 5),
+        size=st.sampled_from([0.5, 1.0, 4.0]),
+        barred=st.sampled_from(["", "", "", "eu-only"]),
+        drained=st.sampled_from([False, False, False, True]),
+        slow=st.sampled_from([False, False, False, True]),
     ),
     max_size=8,
     unique_by=lambda each: each.upstream,
@@ -137,6 +163,8 @@ def test_never_asks_one_that_must_not_be_asked(
         and each.standing.state is not State.EJECTED
         and each.standing.back_in_s == 0
         and each.room > 0
+        and not each.barred
+        and not each.drained
     }
     choice = choose(candidates, current, POLICY, tried)
     assert [each.upstream for each in choice.verdicts] == [each.upstream for each in candidates]
@@ -148,15 +176,54 @@ def test_never_asks_one_that_must_not_be_asked(
     chosen = open_to[choice.upstream]
     if any(each.standing.state is State.UP for each in open_to.values()):
         assert chosen.standing.state is State.UP, "one that is up goes before one on trial"
-    # Hysteresis costs at most its margins.
-    rivals = [each.rtt_s for each in open_to.values() if each.standing.state is chosen.standing.state]
+    quick = [each for each in open_to.values() if each.standing.state is chosen.standing.state and not each.slow]
+    assert not (chosen.slow and quick), "one that is slow is only asked for want of another"
+    # Hysteresis and load cost at most a margin each.
+    rivals = [
+        each.rtt_s
+        for each in open_to.values()
+        if each.standing.state is chosen.standing.state and each.slow is chosen.slow
+    ]
     nearest_s = min((rtt_s for rtt_s in rivals if rtt_s is not None), default=None)
     if nearest_s is not None:
         assert chosen.rtt_s is not None
-        assert (
-            chosen.rtt_s - nearest_s <= max(POLICY.better_by_s, POLICY.better_by * chosen.rtt_s)
-            or chosen.rtt_s == nearest_s
-        )
+        margin_s = max(POLICY.better_by_s, POLICY.better_by * chosen.rtt_s)
+        assert chosen.rtt_s - nearest_s <= 2 * margin_s + 1e-9
+
+
+@given(fleets, st.none() | names)
+def test_shares_sum_to_one_and_are_of_those_that_are_asked(candidates: list[Candidate], current: str | None) -> None:
+    choice, told = choose(candidates, current, POLICY, ()), shares(candidates, current, POLICY)
+    if isinstance(choice, NoneLeft):
+        assert set(told.values()) <= {0.0}
+        return
+    assert sum(told.values()) == pytest.approx(1)
+    assert told[choice.upstream] > 0
+    assert all(
+        share == 0 for name, share in told.items() if reasons(choice)[name] in (FARTHER, Why.EJECTED, Why.BARRED)
+    )
+
+
+def test_those_as_near_get_work_by_their_size() -> None:
+    under_way = {"a": 0, "b": 0, "far": 0}
+    for _ in range(30):
+        candidates = [
+            replace(one("a", 20, room=99), under_way=under_way["a"], size=2.0),
+            replace(one("b", 21, room=99), under_way=under_way["b"]),
+            replace(one("far", 80, room=99), under_way=under_way["far"]),
+        ]
+        choice = choose(candidates, "a", POLICY, ())
+        assert isinstance(choice, Chosen)
+        under_way[choice.upstream] += 1
+    assert under_way == {"a": 20, "b": 10, "far": 0}
+
+
+def test_what_a_route_holds_back_is_named_when_nobody_is_left() -> None:
+    choice = choose(
+        [replace(SYD, barred="eu-only"), replace(SIN, barred="premium"), replace(FRA, room=0)], None, POLICY, ()
+    )
+    assert isinstance(choice, NoneLeft)
+    assert choice.barred == ("eu-only", "premium")
 
 
 #: Noise of this share on both sides stays within the margin of 15 %: (1 - 0.08) / (1 + 0.08) > 0.85.

@@ -1,5 +1,6 @@
 """When the daemon may not or can not serve it says why in a line and ends; and what it needs of aiohttp is there."""
 
+import asyncio
 import inspect
 import socket
 from pathlib import Path
@@ -102,3 +103,30 @@ def test_what_is_called_of_aiohttp_is_there() -> None:
     assert list(inspect.signature(web.Server.shutdown).parameters) == ["self", "timeout"]
     for name in ("close", "force_close"):
         assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == ["self"]
+
+
+@pytest.mark.net
+async def test_aiohttp_waits_for_a_request_with_a_future_that_we_may_look_at() -> None:
+    """The one private attribute that the fast lane goes by: a new aiohttp may change it."""
+    seen: list[object] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.protocol._waiter)
+        return web.Response()
+
+    server = web.Server(answer)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening.sockets[0].getsockname()[1])
+    while not server.connections or server.connections[0]._waiter is None:
+        await asyncio.sleep(0)
+    (connection,) = server.connections
+    assert isinstance(connection._waiter, asyncio.Future)
+    assert not connection._waiter.done()
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    assert seen == [None]
+    connection.force_close()
+    assert connection._waiter is None or connection._waiter.done()
+    writer.close()
+    listening.close()
+    await server.shutdown(1)

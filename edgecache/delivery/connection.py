@@ -11,7 +11,6 @@ RequestHandler and on one private attribute, `_waiter`, by which aiohttp waits f
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -19,7 +18,6 @@ from aiohttp.http_exceptions import LineTooLong
 
 from edgecache.delivery.fastlane import Answer, Awaited, Lane, Seen
 from edgecache.delivery.head import SERVER
-from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.plain import Boundary
 from edgecache.delivery.problem import headers, problem
 from edgecache.errors import ClientError, NodeError, SpeechError
@@ -27,82 +25,16 @@ from edgecache.fill.edge import Recorded
 
 if TYPE_CHECKING:
     from edgecache.cache.key import Key
+    from edgecache.delivery.server import Server
 
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-#: aiohttp's own watch over idle connections knows nothing of the fast lane, so it never gets to act.
-NEVER_S = 10 * 365 * 24 * 3600.0
 #: Many clients send head and body apart; the body of a plain request is waited for so long before aiohttp begins with it.
 HOLD_S = 0.02
 #: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
 CLOCK_S = 0.002
 #: A connection that was in use when its time was over is looked at again after this.
 IDLE_AGAIN_S = 0.05
-#: A request that was read before the drain began becomes an exchange within this.
+#: A request that was read becomes an exchange within this.
 BEGIN_S = 0.05
-
-
-class Server(web.Server):
-    """Makes a `Connection` for each client, as many as there may be."""
-
-    def __init__(self, handle: Handle, limits: RequestLimits, lane: Lane | None = None) -> None:
-        self.limits = limits
-        self.lane = lane
-        self._options: dict[str, Any] = {
-            "keepalive_timeout": NEVER_S,
-            "access_log": None,
-            "lingering_time": 1.0,
-            "auto_decompress": False,
-        }
-        self._open = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._asking = 0
-        self._answered = asyncio.Event()
-        self._answered.set()
-        super().__init__(handle)
-
-    def __call__(self) -> "Connection":
-        return Connection(self, self._options)
-
-    def opened(self) -> None:
-        """A connection was made."""
-        self._open += 1
-        self._empty.clear()
-
-    def closed(self) -> None:
-        """A connection is over, and all that was written to it has been sent."""
-        self._open -= 1
-        if not self._open:
-            self._empty.set()
-
-    def asks(self) -> None:
-        """Redis is asked for a request that aiohttp does not know of."""
-        self._asking += 1
-        self._answered.clear()
-
-    def asked(self) -> None:
-        """Redis has answered."""
-        self._asking -= 1
-        if not self._asking:
-            self._answered.set()
-
-    async def drain(self) -> None:
-        """Closes idle connections now, and the others behind the last byte of what they are being told."""
-        await self._fast_lane_empty()
-        self.pre_shutdown()
-        await asyncio.sleep(BEGIN_S)
-        for each in self.connections:
-            if isinstance(each, Connection) and not each.busy:
-                each.force_close()
-        await self._empty.wait()
-
-    async def _fast_lane_empty(self) -> None:
-        """aiohttp closes connections that it believes to be idle, so the fast lane has to be done with them first."""
-        for each in self.connections:
-            if isinstance(each, Connection):
-                each.let_go()
-        await self._answered.wait()
 
 
 class Connection(web.RequestHandler):
@@ -127,7 +59,7 @@ class Connection(web.RequestHandler):
         "looked_for",
     )
 
-    def __init__(self, server: Server, options: dict[str, Any]) -> None:
+    def __init__(self, server: "Server", options: dict[str, Any]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._server = server
         self._lane = server.lane

@@ -31,6 +31,8 @@ from edgecache.fill.edge import Edge, Recorded
 
 #: About what Python adds to a remembered request or utterance.
 OVERHEAD_BYTES = 1000
+#: Texts are far shorter; to look for something longer costs more than aiohttp does.
+MEMORABLE_BYTES = 32 << 10
 #: Requests are remembered when they come for the second time: one that is never sent again would push out another.
 NOTED_AT_MOST = 8192
 _TOLD = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
@@ -95,7 +97,9 @@ class Lane:
         self._ways = ways
         self._edge, self._gate, self._peek = ways.edge, ways.gate, ways.edge.peek
         self._log, self._readiness = ways.log, ways.readiness
-        self._monotonic, self._wall = ways.clock.monotonic, ways.clock.wall
+        #: When something is received.
+        self.now = ways.clock.monotonic
+        self._wall = ways.clock.wall
         half_bytes = ways.settings.memo_bytes // 2
         self._requests: Memo[bytes, Seen] = Memo(half_bytes)
         self._said: Memo[tuple[str, bytes, bytes], Said] = Memo(half_bytes)
@@ -110,15 +114,11 @@ class Lane:
         held_bytes = self._requests.held_bytes + self._said.held_bytes
         return {"answered": self.answered, "requests": len(self._requests), "memo_bytes": held_bytes}
 
-    def now(self) -> float:
-        """When something was received."""
-        return self._monotonic()
-
     # Reading.
 
     def read(self, received: bytes) -> Seen | Awaited | None:
         """The request that these bytes are, if it was seen before in one way or the other. None: aiohttp is to read it."""
-        if self._readiness.draining:
+        if self._readiness.draining or len(received) > MEMORABLE_BYTES:
             return None
         alike, seen = received, self._requests.get(received)
         if seen is None and (untraced := plain.untraced(received)) is not None:
@@ -194,13 +194,13 @@ class Lane:
         if count is None:
             count = said.count = self._ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
         request_id = seen.request_id or new_request_id()
-        head = ready.head(self._monotonic() - began_s, request_id)
+        head = ready.head(self.now() - began_s, request_id)
         return Answer(head, recording.audio, request_id, ready.facts.cluster, count)
 
     def _narrowed(self, seen: Seen, conditions: Conditions, found: Recorded, began_s: float) -> Answer | None:
         """The answer to a conditional or range request."""
         said = seen.said
-        took = duration((self._monotonic() - began_s) * 1000)
+        took = duration((self.now() - began_s) * 1000)
         headers = recorded(self._ways.node, found, said.method, took)
         try:
             reply = narrowed(found.recording.audio, found.recording.facts.etag, conditions)
@@ -222,7 +222,7 @@ class Lane:
     def sent(self, seen: Seen, answer: Answer, began_s: float) -> None:
         """The answer was handed over whole."""
         self.answered += 1
-        took_s = self._monotonic() - began_s
+        took_s = self.now() - began_s
         answer.count.add(len(answer.body), took_s)
         if self._log is not None:
             self._log(

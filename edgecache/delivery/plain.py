@@ -165,7 +165,7 @@ class Boundary:
                 self._owed -= passed
                 received = received[passed:]
                 continue
-            received = (self._head + received).lstrip(b"\r\n") if not self._head else self._head + received
+            received = self._head + received if self._head else received.lstrip(b"\r\n")
             head = _head(received)
             if head is None:
                 self._head, received = received, b""

@@ -7,7 +7,8 @@ once: CVE-2023-28858). It does not know what is asked, nor what an answer means.
 Nothing is retried, with one exception: an idle connection may have been closed by the other side without our having
 noticed. A question that finds its connection dead is asked once more on a new one, within the same time.
 
-redis-py connects, authenticates, writes and parses. All its exceptions end here: see `Unanswered` and `Refusal`.
+redis-py connects, authenticates, writes and parses. All its exceptions end here: see `Unanswered` and `Refusal`. Hits do
+not come this way: their connection is handed over (`Wire.hand_over`) to `pipeline`, which keeps the same rule otherwise.
 """
 
 import asyncio

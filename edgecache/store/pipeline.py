@@ -265,6 +265,7 @@ class Pipeline:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
+            self._connecting = None
         self._tell_waiting(Unanswered("closed"))
         lines = list(self._lines)
         for line in lines:
