@@ -110,7 +110,7 @@ def _program() -> "typer.Typer":
     )
     keys = typer.Typer(help="API keys of clients.", no_args_is_help=True)
     config = typer.Typer(help="What is configured, and what may be.", no_args_is_help=True)
-    for register in (_serving, _demonstrating, _speaking, _looking, _checking, _describing):
+    for register in (_serving, _demonstrating, _speaking, _looking, _choosing, _checking, _describing):
         register(app)
     _configuration(config)
     _keys(keys)
@@ -245,6 +245,33 @@ def _looking(app: "typer.Typer") -> None:
         status, told = Target(admin, timeout_s=5.0).ask_admin("GET", "/readyz")
         print(json.dumps(told))
         raise SystemExit(0 if status == 200 else 1)
+
+
+def _choosing(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command("clusters")
+    def _(
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        watch: options.Watch = False,
+        drain: options.DrainCluster = None,
+        resume: options.ResumeCluster = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """The clusters of a running edge: how far and how well each is, which is asked, and why."""
+        from edgecache.commands import clusters
+        from edgecache.commands.asking import Target
+        from edgecache.commands.terminal import Misused
+
+        target = Target(admin)
+        if sum((watch, drain is not None, resume is not None)) > 1:
+            raise Misused("--watch, --drain and --resume do not go together")
+        for name, drained in ((drain, True), (resume, False)):
+            if name is not None:
+                clusters.drain(target, name, drained=drained)
+        if watch:
+            clusters.watch(target, sys.stdout)
+        clusters.show(clusters.told(target), sys.stdout, as_json=as_json)
 
 
 def _checking(app: "typer.Typer") -> None:

@@ -15,7 +15,16 @@ from urllib.parse import SplitResult, urlsplit
 
 from edgecache.cache.key import Naming
 from edgecache.cache.lookup import Freshness
-from edgecache.clusters.cluster import Cluster, HealthPolicy, Pool, Probing, SelectionPolicy, Timeouts
+from edgecache.clusters.cluster import (
+    Cluster,
+    FleetPolicies,
+    HealthPolicy,
+    Pool,
+    Probing,
+    SelectionPolicy,
+    Timeouts,
+)
+from edgecache.clusters.routing import Route
 from edgecache.configuration import document, writing
 from edgecache.configuration import schema as json_schema
 from edgecache.configuration.declaration import declare
@@ -90,16 +99,24 @@ class Settings:
     clusters: tuple[Cluster, ...] = required(
         'The TTS clusters that are asked on a miss, such as `- {name: syd, url: "http://127.0.0.1:9001"}`.'
     )
+    routes: tuple[Route, ...] = option(
+        (), 'Where utterances may go at all, such as `- {name: eu-only, namespaces: ["key-acme"], groups: [eu]}`.'
+    )
     timeouts: Timeouts = option(Timeouts, "How long a cluster may take.")
     pool: Pool = option(Pool, "Warm connections to clusters.")
     probing: Probing = option(Probing, "How the distance to clusters is measured.")
     health: HealthPolicy = option(HealthPolicy, "When a cluster is left alone, and for how long.")
-    selection: SelectionPolicy = option(SelectionPolicy, "When a nearer cluster takes over.")
+    selection: SelectionPolicy = option(SelectionPolicy, "Which cluster is asked of those that are near and well.")
     fills: FillLimits = option(FillLimits, "Bounds on what is under way.")
     limits: RequestLimits = option(RequestLimits, "Bounds on what a client may send, and how slowly.")
     fast_lane: FastLane = option(FastLane, "How hits are answered without delay.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
+
+    @property
+    def fleet(self) -> FleetPolicies:
+        """How clusters are asked, measured, judged and chosen."""
+        return FleetPolicies(self.timeouts, self.pool, self.probing, self.health, self.selection, self.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +186,7 @@ class _Checks:
         self._names()
         for index, cluster in enumerate(self._settings.clusters):
             self._cluster(f"clusters.{index}", cluster)
+        self._routes()
         self._redis()
         self._keys_file()
         self._listeners()
@@ -216,6 +234,23 @@ class _Checks:
             self._wrong(f"{key}.dialect", f"{shown(cluster.dialect)} is no dialect of this version", hint)
         if cluster.api_key is not None and not (cluster.api_key.isascii() and cluster.api_key.isprintable()):
             self._wrong(f"{key}.api_key", "holds a character that no HTTP header can carry")
+
+    def _routes(self) -> None:
+        groups = {group for cluster in self._settings.clusters for group in cluster.groups}
+        names: set[str] = set()
+        for index, route in enumerate(self._settings.routes):
+            key = f"routes.{index}"
+            if not _TOKEN.fullmatch(route.name):
+                self._wrong(f"{key}.name", f"{shown(route.name)} can't be a name", _TOKEN_HINT)
+            if route.name in names:
+                self._wrong(f"{key}.name", f"{shown(route.name)} is another route's name already", "give it another")
+            names.add(route.name)
+            if not route.groups:
+                self._wrong(f"{key}.groups", "is empty, so that nothing could go anywhere", "name groups of clusters")
+            for count, group in enumerate(route.groups):
+                if group not in groups:
+                    hint = did_you_mean(group, tuple(groups)) or "add it to the `groups` of a cluster"
+                    self._wrong(f"{key}.groups.{count}", f"no cluster is in the group {shown(group)}", hint)
 
     def _redis(self) -> None:
         access = self._settings.cache.redis

@@ -5,8 +5,11 @@ connection has ended never leaves its reader waiting. It does not know what is a
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -16,6 +19,12 @@ from aiohttp.tracing import Trace
 NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 #: As many unclean connections are thrown away for one request; more than a pool has for one host by default.
 MAX_UNCLEAN = 32
+
+
+#: Over what this task's last request went: with a short answer its connection is given back before we see it.
+went_over: ContextVar[asyncio.BaseTransport | None] = ContextVar("went_over", default=None)
+#: Where Linux has the smoothed round trip in its `struct tcp_info`, in microseconds (include/uapi/linux/tcp.h).
+_TCPI_RTT = struct.Struct("@68xI")
 
 
 class CleanConnector(aiohttp.TCPConnector):
@@ -30,9 +39,23 @@ class CleanConnector(aiohttp.TCPConnector):
         for _ in range(MAX_UNCLEAN):
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is not None and not connection.protocol.should_close:
+                went_over.set(connection.transport)
                 return connection
             connection.close()
         raise aiohttp.ClientConnectionError("it speaks on connections before it is asked")
+
+
+def tcp_rtt_s(transport: asyncio.BaseTransport | None) -> float | None:
+    """The smoothed round trip as TCP itself measured it on this connection; None where the platform does not tell."""
+    tcp = None if transport is None or transport.is_closing() else transport.get_extra_info("socket")
+    if tcp is None or not hasattr(socket, "TCP_INFO") or tcp.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        told: bytes = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCPI_RTT.size)
+    except OSError:  # the connection went away, or the platform has no such thing
+        return None
+    (rtt_us,) = _TCPI_RTT.unpack(told) if len(told) == _TCPI_RTT.size else (0,)
+    return float(rtt_us) / 1e6 if rtt_us else None
 
 
 def session(connector: aiohttp.TCPConnector, tracing: aiohttp.TraceConfig) -> aiohttp.ClientSession:

@@ -8,78 +8,33 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
 
 from edgecache.clock import Clock
 from edgecache.clusters import selection
-from edgecache.clusters.cluster import Cluster, HealthPolicy, Pool, Probing, SelectionPolicy, Timeouts
+from edgecache.clusters.cluster import Cluster, FleetPolicies
+from edgecache.clusters.estimate import STALE_AFTER_S, Estimate
 from edgecache.clusters.fault import Fault, UpstreamFault
-from edgecache.clusters.health import Event, Health, Outcome, State, Ticket
+from edgecache.clusters.health import Event, Outcome, State, Ticket
+from edgecache.clusters.member import Member, UpstreamStatus
 from edgecache.clusters.probe import Probed, Probes
-from edgecache.clusters.rtt import STALE_AFTER_S, Rtt
+from edgecache.clusters.routing import Whose, barring
 from edgecache.clusters.selection import Candidate, Chosen, NoneLeft
 from edgecache.clusters.upstream import Answer, Dialect, Lines
 from edgecache.speech.utterance import Utterance
 
 #: Probes of many edges and upstreams must not fall into step: each pause is this share shorter or longer.
 JITTER = 0.25
+#: A sample that does not fit may be chance or a changed path: the next ones tell, soon.
+STRAYED_S = 0.2
+#: So many times the distance of the one that is asked is far away.
+FAR_TIMES = 2.0
+#: Whom no route is for.
+ANYONE = Whose("", "", "")
 #: A cluster that is busy and does not say for how long is asked again after this.
 BUSY_S = 1.0
 
 #: Told of (upstream, old state, new state, reason).
 OnChange = Callable[[str, str, str, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class FleetPolicies:
-    """How clusters are asked, measured, judged and chosen."""
-
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    pool: Pool = field(default_factory=Pool)
-    probing: Probing = field(default_factory=Probing)
-    health: HealthPolicy = field(default_factory=HealthPolicy)
-    selection: SelectionPolicy = field(default_factory=SelectionPolicy)
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamStatus:
-    """One upstream as an operator sees it. rtt_ms: None when it is not measured."""
-
-    name: str
-    cluster: str
-    url: str
-    state: str
-    current: bool
-    rtt_ms: float | None
-    rtt_spread_ms: float | None
-    in_flight: int
-    max_in_flight: int
-    chosen: int
-    failures: int
-    back_in_s: float
-    last_fault: str
-
-    def told(self) -> Mapping[str, object]:
-        """The same as a mapping, for JSON."""
-        return asdict(self)
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """One upstream: one base URL of a cluster."""
-
-    name: str
-    cluster: Cluster
-    address: str
-    dialect: Dialect
-    health: Health
-    rtt: Rtt
-    state: State = State.UP  # as it was last reported
-    in_flight: int = 0
-    chosen: int = 0
-    failures: int = 0
-    last_fault: str = ""
-    answered: bool = False
 
 
 class Fleet:
@@ -96,10 +51,12 @@ class Fleet:
         self._policies = policies
         self._clock = clock
         self._on_change = on_change
-        self._members = {each.name: each for cluster in clusters for each in _members(cluster, policies, dialects)}
+        self._dialects = dialects
+        self._members = {each.name: each for cluster in clusters for each in _members(cluster, policies)}
         self._lines = Lines(policies.timeouts, policies.pool, clock)
         self._probes = Probes(policies.probing, policies.pool.dns_ttl_s, clock)
         self._current: str | None = None
+        self._room_freed: Callable[[], None] = _nobody_waits
         self._probers: list[asyncio.Task[None]] = []
         #: How the probers wait; a test has its own.
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -129,15 +86,31 @@ class Fleet:
 
     # Asking.
 
-    def choose(self, tried: Collection[str]) -> Chosen | NoneLeft:
+    def choose(self, tried: Collection[str], whose: Whose = ANYONE) -> Chosen | NoneLeft:
         """Whom to ask now, and why. tried: upstreams that were asked in vain for the same speech."""
-        now = self._clock.monotonic()
-        candidates = [self._candidate(each, now) for each in self._members.values()]
-        choice = selection.choose(candidates, self._current, self._policies.selection, tried)
+        choice = selection.choose(self._candidates(whose), self._current, self._policies.selection, tried)
         if isinstance(choice, Chosen):
             self._current = choice.keep_to
             self._members[choice.upstream].chosen += 1
         return choice
+
+    def on_room(self, told: Callable[[], None]) -> None:
+        """`told` is called whenever an upstream may have room again that had none."""
+        self._room_freed = told
+
+    def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None:
+        """How soon it spoke, and when it ended, how long it took for each second of speech."""
+        member, now = self._members[chosen.upstream], self._clock.monotonic()
+        if real_time_factor is None:
+            member.first_audio.observe(first_audio_s, now)
+        else:
+            member.real_time_factor.observe(real_time_factor, now)
+
+    def first_audio_estimate(self, upstream: str) -> tuple[float, float] | None:
+        """How soon it speaks and how far that varies, in seconds; None: nobody knows."""
+        now, first_audio = self._clock.monotonic(), self._members[upstream].first_audio
+        value_s, spread_s = first_audio.value(now), first_audio.spread(now)
+        return None if value_s is None or spread_s is None else (value_s, spread_s)
 
     @asynccontextmanager
     async def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> AsyncIterator[Answer]:
@@ -149,8 +122,11 @@ class Fleet:
         reason = ""
         member.in_flight += 1
         try:
-            outgoing = member.dialect.ask(member.address, member.cluster.api_key, utterance)
+            outgoing = self._dialects[member.cluster.dialect].ask(member.address, member.cluster.api_key, utterance)
+            began_s = self._clock.monotonic()
             async with self._lines.ask(member.cluster.name, outgoing, forwarding) as answer:
+                now = self._clock.monotonic()
+                member.first_byte.observe(max(0.0, now - began_s), now)
                 yield answer
             outcome = Event.SUCCEEDED
         except UpstreamFault as fault:
@@ -159,25 +135,38 @@ class Fleet:
         finally:
             member.in_flight -= 1
             self._record(member, ticket, outcome, reason)
+            self._room_freed()
 
-    def _candidate(self, member: _Member, now: float) -> Candidate:
-        standing = member.health.standing(now)
-        self._report(member, "the cool-down is over")
-        return Candidate(member.name, member.cluster.name, standing, member.rtt.estimate(now), self._room(member))
+    def _candidates(self, whose: Whose) -> list[Candidate]:
+        now = self._clock.monotonic()
+        slow = self._slow(now)
+        told = []
+        for each in self._members.values():
+            barred = barring(self._policies.routes, whose, each.cluster.groups)
+            told.append(each.candidate(now, self._room(each), barred, slow=each.name in slow))
+            self._report(each, "the cool-down is over")
+        return told
 
-    def _room(self, member: _Member) -> int:
-        """How many more requests it may be asked: its cluster's bound and the pool's both hold."""
+    def _slow(self, now: float) -> set[str]:
+        """Who speaks far later than the quickest does."""
+        policy = self._policies.selection
+        known = {name: first_s for name, each in self._members.items() if (first_s := each.first_audio.value(now))}
+        least_s = min(known.values(), default=0.0)
+        border_s = max(least_s * policy.slow_by, least_s + policy.slow_by_s)
+        return {name for name, first_s in known.items() if first_s > border_s}
+
+    def _room(self, member: Member) -> int:
+        """How many more requests its cluster leaves it."""
         asked = sum(each.in_flight for each in self._members.values() if each.cluster is member.cluster)
-        here = self._policies.pool.max_per_host - member.in_flight
-        return min(member.cluster.max_in_flight - asked, here)
+        return member.cluster.max_in_flight - asked
 
-    def _admit(self, member: _Member) -> Ticket:
+    def _admit(self, member: Member) -> Ticket:
         ticket = member.health.admit(self._clock.monotonic())
         if ticket is None:  # chosen some time ago; someone else's trial or failure came between
             raise UpstreamFault(Fault.BUSY, member.cluster.name, "it is not to be asked now")
         return ticket
 
-    def _met(self, member: _Member, fault: UpstreamFault) -> tuple[Outcome, str]:
+    def _met(self, member: Member, fault: UpstreamFault) -> tuple[Outcome, str]:
         """The outcome that a fault is, noted for the operator."""
         reason = f"{fault.fault.value}: {fault.detail}"
         member.last_fault = reason
@@ -189,16 +178,25 @@ class Fleet:
         member.failures += 1
         return Event.FAILED, reason
 
-    def _record(self, member: _Member, ticket: Ticket, outcome: Outcome, reason: str) -> None:
+    def _record(self, member: Member, ticket: Ticket, outcome: Outcome, reason: str) -> None:
         if outcome in (Event.SUCCEEDED, Event.ANSWERED, Event.PROBE_OK):
             member.answered = True
-        member.health.record(ticket, outcome, self._clock.monotonic())
+        member.health.record(ticket, outcome, self._clock.monotonic(), others_up=self._spared(member))
         self._report(member, reason or outcome.value)
 
-    def _report(self, member: _Member, reason: str) -> None:
+    def _spared(self, member: Member) -> bool:
+        """Whether enough others are up for this one to be left alone because it often fails."""
+        out = sum(each.health.state is not State.UP for each in self._members.values() if each is not member)
+        others = len(self._members) - 1 - out
+        return others > 0 and (out + 1) <= self._policies.health.max_ejected * len(self._members)
+
+    def _report(self, member: Member, reason: str) -> None:
         """Tells of a change of state, once."""
         old, member.state = member.state, member.health.state
-        if old is not member.state and self._on_change is not None:
+        if old is member.state:
+            return
+        self._room_freed()
+        if self._on_change is not None:
             self._on_change(member.name, old.value, member.state.value, reason)
 
     # Measuring.
@@ -229,7 +227,7 @@ class Fleet:
         await asyncio.gather(*(self.probe_once(name) for name in self._members))
         return self.status()
 
-    async def _keep_probing(self, member: _Member) -> None:
+    async def _keep_probing(self, member: Member) -> None:
         while True:
             try:
                 await self.probe_once(member.name)
@@ -239,11 +237,36 @@ class Fleet:
                 )
             await self.pause(self._until_next_probe_s(member))
 
-    def _until_next_probe_s(self, member: _Member) -> float:
-        interval_s = self._policies.probing.interval_s * random.uniform(1 - JITTER, 1 + JITTER)
-        standing = member.health.standing(self._clock.monotonic())
+    def _until_next_probe_s(self, member: Member) -> float:
+        probing, now = self._policies.probing, self._clock.monotonic()
+        if member.rtt.straying:
+            return STRAYED_S
+        interval_s = max(probing.interval_s, len(self._members) / probing.per_second)
+        if self._is_idle(member, now):
+            interval_s *= probing.idle_factor
+        interval_s *= random.uniform(1 - JITTER, 1 + JITTER)
+        standing = member.health.standing(now)
         cooling = standing.state is State.EJECTED
         return min(interval_s, standing.back_in_s) if cooling else interval_s
+
+    def _is_idle(self, member: Member, now: float) -> bool:
+        """Whether it is far away and not used, so that little hangs on knowing its distance to the second."""
+        current = self._members.get(self._current or "")
+        mine_s = member.rtt.value(now)
+        nearest_s = None if current is None else current.rtt.value(now)
+        if member is current or member.in_flight or mine_s is None or nearest_s is None:
+            return False
+        return mine_s > FAR_TIMES * nearest_s and member.health.state is State.UP
+
+    # What an operator may do.
+
+    def drain(self, cluster: str, *, drained: bool) -> bool:
+        """Gives the cluster no new requests, or some again; what is under way ends as it will. False: no such cluster."""
+        members = [each for each in self._members.values() if each.cluster.name == cluster]
+        for each in members:
+            each.drained = drained
+        self._room_freed()
+        return bool(members)
 
     # Telling.
 
@@ -252,47 +275,39 @@ class Fleet:
         """Whether at least one upstream is there and was heard of."""
         now = self._clock.monotonic()
         return any(
-            each.health.state is not State.EJECTED and (each.answered or each.rtt.estimate(now) is not None)
+            each.health.state is not State.EJECTED and (each.answered or each.rtt.value(now) is not None)
             for each in self._members.values()
         )
 
     def status(self) -> list[UpstreamStatus]:
-        """Every upstream, in the operator's order."""
-        now = self._clock.monotonic()
-        return [self._told(each, now) for each in self._members.values()]
-
-    def _told(self, member: _Member, now: float) -> UpstreamStatus:
-        rtt_s, spread_s = member.rtt.estimate(now), member.rtt.spread(now)
-        standing = member.health.standing(now)
-        self._report(member, "the cool-down is over")
-        return UpstreamStatus(
-            name=member.name,
-            cluster=member.cluster.name,
-            url=member.address,
-            state=standing.state.value,
-            current=member.name == self._current,
-            rtt_ms=None if rtt_s is None else rtt_s * 1000,
-            rtt_spread_ms=None if spread_s is None else spread_s * 1000,
-            in_flight=member.in_flight,
-            max_in_flight=min(member.cluster.max_in_flight, self._policies.pool.max_per_host),
-            chosen=member.chosen,
-            failures=member.failures,
-            back_in_s=standing.back_in_s,
-            last_fault=member.last_fault,
-        )
+        """Every upstream, in the operator's order, and what would become of a request that no route bars."""
+        now, candidates = self._clock.monotonic(), self._candidates(ANYONE)
+        choice = selection.choose(candidates, self._current, self._policies.selection, ())
+        whys = {each.upstream: each.why.value for each in choice.verdicts}
+        shares = selection.shares(candidates, self._current, self._policies.selection)
+        return [
+            each.status(now, current=name == self._current, why=whys[name], share=shares[name])
+            for name, each in self._members.items()
+        ]
 
 
-def _members(cluster: Cluster, policies: FleetPolicies, dialects: Mapping[str, Dialect]) -> list[_Member]:
-    stale_after_s = max(STALE_AFTER_S, 5 * policies.probing.interval_s)
+def _nobody_waits() -> None:
+    """Nobody has asked to be told of room."""
+
+
+def _members(cluster: Cluster, policies: FleetPolicies) -> list[Member]:
+    probing = policies.probing
+    stale_after_s = max(STALE_AFTER_S, 5 * probing.interval_s * probing.idle_factor)
     addresses = cluster.addresses
     return [
-        _Member(
+        Member(
             name=cluster.name if len(addresses) == 1 else f"{cluster.name}/{n}",
             cluster=cluster,
             address=address,
-            dialect=dialects[cluster.dialect],
-            health=Health(policies.health),
-            rtt=Rtt(stale_after_s),
+            most=min(cluster.max_in_flight, policies.pool.max_per_host),
+            policy=policies.health,
+            rtt=Estimate(stale_after_s),
+            drained=cluster.drained,
         )
         for n, address in enumerate(addresses)
     ]

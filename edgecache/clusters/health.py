@@ -1,8 +1,9 @@
 """Whether an upstream may be asked: a circuit breaker that tells probes from requests. Pure.
 
 Keeps: an upstream that fails `failures` times in a row is left alone for a cool-down that doubles while it keeps
-failing; it comes back by one probe or one request at a time; a probe's word counts for less than a request's; being told
-to wait is not being dead. It does not know what a request is, nor a clock: every method is handed a monotonic `now`.
+failing, and so is one that fails often while enough others are up; it comes back by one probe or one request at a time,
+and is then given its load little by little; a probe's word counts for less than a request's; being told to wait is not
+being dead. It does not know what a request is, nor a clock: every method is handed a monotonic `now`.
 
 Theory. Whoever asks an upstream first gets a `Ticket`. A ticket is of one epoch, and each ejection begins a new epoch,
 so that late news of what was asked before an ejection changes nothing after it. Requests and probes are counted apart:
@@ -10,7 +11,8 @@ so that late news of what was asked before an ejection changes nothing after it.
 ejected again at its first failure.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -18,6 +20,8 @@ from edgecache.clusters.cluster import HealthPolicy
 
 #: An upstream that asks for more patience than this is asked again all the same.
 MAX_WAIT_S = 60.0
+#: What an upstream that came back is given at first, of what it may be asked.
+LEAST_WARMTH = 0.1
 #: When an upstream is on trial and the one ticket is taken, it is worth asking again after this.
 TRIAL_TAKEN_S = 1.0
 
@@ -80,6 +84,35 @@ class Standing:
 
 
 @dataclass(slots=True)
+class Lately:
+    """How many requests there were, and how many failed; each counts for less the longer it is ago."""
+
+    window_s: float
+    requests: float = 0.0
+    failed: float = 0.0
+    _at_s: float = 0.0
+
+    def add(self, now: float, *, failed: bool) -> None:
+        """One more request."""
+        self._fade(now)
+        self.requests += 1
+        self.failed += failed
+
+    def rate(self, now: float) -> float:
+        """The share that failed; 0 when there were none."""
+        self._fade(now)
+        return self.failed / self.requests if self.requests else 0.0
+
+    def clear(self) -> None:
+        """As if there had been none."""
+        self.requests = self.failed = 0.0
+
+    def _fade(self, now: float) -> None:
+        left = math.exp(-max(0.0, now - self._at_s) / self.window_s)
+        self.requests, self.failed, self._at_s = self.requests * left, self.failed * left, now
+
+
+@dataclass(slots=True)
 class Health:
     """One upstream's health."""
 
@@ -93,6 +126,17 @@ class Health:
     _until_s: float = 0.0  # EJECTED: when it has cooled down
     _up_since_s: float | None = None  # None: since the start
     _wait_until_s: float | None = None
+    lately: Lately = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lately = Lately(self.policy.error_window_s)
+
+    def warmth(self, now: float) -> float:
+        """Which share of its load it is given: less than 1 for a while after it came back."""
+        ramp_s = self.policy.slow_start_s
+        if self._up_since_s is None or self.state is not State.UP or now - self._up_since_s >= ramp_s:
+            return 1.0
+        return LEAST_WARMTH + (1 - LEAST_WARMTH) * (now - self._up_since_s) / ramp_s
 
     def standing(self, now: float) -> Standing:
         """Whether it may be asked for speech now, and if not, when."""
@@ -114,16 +158,21 @@ class Health:
         self._trial_taken = self.state is State.TRIAL
         return Ticket(self._epoch)
 
-    def record(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """What came of a ticket. Late news of an earlier epoch is no news."""
+    def record(self, ticket: Ticket, outcome: Outcome, now: float, *, others_up: bool = False) -> None:
+        """What came of a ticket. Late news of an earlier epoch is no news.
+
+        others_up: whether enough others are up for this one to be spared. Without them failing often is no reason to
+        ask nobody; failing always is.
+        """
         if ticket.epoch != self._epoch:
             return
         on_trial = self.state is State.TRIAL
-        self._count(outcome)
+        self._count(outcome, now)
         if on_trial:
             self._trial_taken = False
         failed = outcome in (Event.FAILED, Event.PROBE_FAILED)
-        if failed and (on_trial or max(self.strikes, self.missed) >= self.policy.failures):
+        struck_out = max(self.strikes, self.missed) >= self.policy.failures
+        if failed and (on_trial or struck_out or (others_up and self._fails_often(now))):
             self._eject(now)
             return
         self.state = TRANSITIONS[self.state, outcome]
@@ -135,7 +184,13 @@ class Health:
         until_s = now + min(max(wait_s, 0.0), MAX_WAIT_S)
         self._wait_until_s = until_s if self._wait_until_s is None else max(self._wait_until_s, until_s)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _fails_often(self, now: float) -> bool:
+        policy, rate = self.policy, self.lately.rate(now)
+        return policy.error_rate < 1 and rate >= policy.error_rate and self.lately.requests >= policy.error_requests
+
+    def _count(self, outcome: Outcome, now: float) -> None:
+        if outcome in (Event.SUCCEEDED, Event.FAILED):
+            self.lately.add(now, failed=outcome is Event.FAILED)
         match outcome:
             case Event.SUCCEEDED:
                 self.strikes = self.missed = self._doublings = 0
@@ -157,6 +212,7 @@ class Health:
         self._until_s = now + cool_down_s
         self._doublings += 1
         self._epoch += 1
+        self.lately.clear()
 
     def _cool(self, now: float) -> None:
         if self.state is State.EJECTED and now >= self._until_s:

@@ -1,12 +1,14 @@
 """Which upstream is asked: the nearest that is up and has room, kept to until another is clearly nearer. Pure.
 
-Keeps: an ejected upstream is never chosen; one on trial only when no other is available; noise within the policy's margin
-never moves the choice. Every decision says why, for each candidate. It does not know how distances are measured, how
-health is judged, nor what is asked.
+Keeps: an ejected upstream is never chosen, nor one that a route bars or that is drained; one on trial only when no other is
+available; noise within the policy's margin never moves the choice. Every decision says why, for each candidate. It does
+not know how distances are measured, how health is judged, nor what is asked.
 
 Theory. Candidates that may not be asked are ruled out, each with its reason. The rest are ranked: those that are up before
-those on trial, measured before unmeasured, near before far, and then in the operator's order. The first is asked, unless
-the current one is of the same rank and the first is not nearer by both margins of the policy.
+those on trial, those that speak in good time before those that are slow, measured before unmeasured, near before far, and
+then in the operator's order. The first is the *anchor*, unless the current one is of the same rank and the first is not
+nearer by both margins of the policy. All of the anchor's rank within the margins are as good as near: the one of them with
+the least to do for its size is asked. So distance decides first, and load only where distance makes no difference.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,9 +31,14 @@ class Why(Enum):
     KEPT = "kept by hysteresis"
     UNMEASURED = "unmeasured"  # chosen, but only because nothing measured is available; or passed over for that
     TRIAL = "on trial"  # chosen for want of another; or passed over
+    LESS_LOADED = "as near, and less loaded"
+    MORE_LOADED = "as near, and more loaded"
     FARTHER = "farther"
+    SLOW = "slow to speak"  # chosen for want of another; or passed over
     NOT_NEARER_ENOUGH = "not nearer enough"  # nearest, but within the margins
     TRIED = "tried"
+    BARRED = "barred by a route"
+    DRAINED = "drained"
     EJECTED = "ejected"
     TOLD_TO_WAIT = "told to wait"
     FULL = "full"
@@ -39,13 +46,23 @@ class Why(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One upstream as it stands. rtt_s: None when unmeasured. room: how many more requests it may be asked now."""
+    """One upstream as it stands.
+
+    rtt_s: None when unmeasured. room: how many more requests it may be asked now; under_way: how many it is. size: how
+    many it may be asked at once, by its weight. barred: the route that bars it, or empty. slow: it speaks far later than
+    others do.
+    """
 
     upstream: str
     cluster: str
     standing: Standing
     rtt_s: float | None
     room: int
+    under_way: int = 0
+    size: float = 1.0
+    barred: str = ""
+    drained: bool = False
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +86,15 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class NoneLeft:
-    """Nobody can be asked. busy: some are alive but full or asking for patience; otherwise all are down or tried."""
+    """Nobody can be asked. busy: some are alive but full or asking for patience; otherwise all are down or tried.
+
+    barred: routes that bar others.
+    """
 
     retry_after_s: float
     busy: bool
     verdicts: tuple[Verdict, ...] = ()
+    barred: tuple[str, ...] = ()
 
 
 def choose(
@@ -84,26 +105,50 @@ def choose(
     ranked = sorted((each for each in candidates if each.upstream not in ruled_out), key=_rank)
     if not ranked:
         return _none_left(candidates, ruled_out)
-    nearest = ranked[0]
-    kept = next((each for each in ranked if each.upstream == current), None)
-    if kept is None or kept is nearest or not _holds(kept, nearest, policy):
-        winner, why = nearest, _merit(nearest)
-    else:
-        winner, why = kept, Why.KEPT
-    whys = ruled_out | {each.upstream: _shortcoming(each, winner) for each in ranked} | {winner.upstream: why}
+    near = _near(ranked, current, policy)
+    anchor, winner = near[0], min(near, key=_load)  # of equals the first, which is the anchor
+    whys = ruled_out | {each.upstream: _shortcoming(each, winner, near) for each in ranked}
+    whys[winner.upstream] = _merit(winner, anchor, ranked[0])
     stands_in = current is not None and ruled_out.get(current) in (Why.TRIED, Why.FULL, Why.TOLD_TO_WAIT)
     return Chosen(
         winner.upstream,
         winner.cluster,
-        why,
-        keep_to=current if stands_in and current is not None else winner.upstream,
+        whys[winner.upstream],
+        keep_to=current if stands_in and current is not None else anchor.upstream,
         verdicts=tuple(Verdict(each.upstream, whys[each.upstream]) for each in candidates),
     )
+
+
+def shares(candidates: Sequence[Candidate], current: str | None, policy: SelectionPolicy) -> dict[str, float]:
+    """Which share of many requests each would be asked as things stand: by size among those as near; sums to 1 or 0."""
+    told = {each.upstream: 0.0 for each in candidates}
+    ranked = sorted((each for each in candidates if _obstacle(each, ()) is None), key=_rank)
+    if ranked:
+        near = _near(ranked, current, policy)
+        whole = sum(each.size for each in near)
+        told |= {each.upstream: each.size / whole for each in near}
+    return told
+
+
+def _near(ranked: Sequence[Candidate], current: str | None, policy: SelectionPolicy) -> list[Candidate]:
+    """The anchor, and all that are as good as near."""
+    first = ranked[0]
+    kept = next((each for each in ranked if each.upstream == current), None)
+    anchor = first if kept is None or not _holds(kept, first, policy) else kept
+    others = [each for each in ranked if each is not anchor and _holds(each, anchor, policy)]
+    return [anchor, *others]
+
+
+def _load(candidate: Candidate) -> float:
+    """How much it would have to do for its size."""
+    return (candidate.under_way + 1) / candidate.size
 
 
 def _obstacle(candidate: Candidate, tried: Collection[str]) -> Why | None:
     """Why it may not be asked at all."""
     standing = candidate.standing
+    if candidate.barred or candidate.drained:
+        return Why.BARRED if candidate.barred else Why.DRAINED
     if candidate.upstream in tried:
         return Why.TRIED
     if standing.state is State.EJECTED:
@@ -113,49 +158,62 @@ def _obstacle(candidate: Candidate, tried: Collection[str]) -> Why | None:
     return Why.FULL if candidate.room <= 0 else None
 
 
-def _class(candidate: Candidate) -> tuple[bool, bool]:
-    return candidate.standing.state is not State.UP, candidate.rtt_s is None
+def _class(candidate: Candidate) -> tuple[bool, bool, bool]:
+    return candidate.standing.state is not State.UP, candidate.slow, candidate.rtt_s is None
 
 
-def _rank(candidate: Candidate) -> tuple[bool, bool, float]:
+def _rank(candidate: Candidate) -> tuple[bool, bool, bool, float]:
     """Sorts best first; sorting is stable, so equals stay in the operator's order."""
     return (*_class(candidate), candidate.rtt_s or 0.0)
 
 
 def _holds(kept: Candidate, nearest: Candidate, policy: SelectionPolicy) -> bool:
-    """Whether the current upstream is kept although another ranks first."""
+    """Whether this one is as good as near although another ranks before it."""
     if _class(kept) != _class(nearest):
         return False
     if kept.rtt_s is None or nearest.rtt_s is None:
-        return False  # unmeasured ones go strictly in the operator's order
+        return kept is nearest  # unmeasured ones go strictly in the operator's order
     gain_s = kept.rtt_s - nearest.rtt_s
     return gain_s < policy.better_by_s or gain_s < policy.better_by * kept.rtt_s
 
 
-def _merit(winner: Candidate) -> Why:
+def _merit(winner: Candidate, anchor: Candidate, first: Candidate) -> Why:
+    """Why the one that is asked is asked."""
     if winner.standing.state is State.TRIAL:
         return Why.TRIAL
-    return Why.NEAREST if winner.rtt_s is not None else Why.UNMEASURED
+    if winner.slow:
+        return Why.SLOW
+    if winner.rtt_s is None:
+        return Why.UNMEASURED
+    if winner is not anchor:
+        return Why.LESS_LOADED
+    return Why.NEAREST if winner is first else Why.KEPT
 
 
-def _shortcoming(candidate: Candidate, winner: Candidate) -> Why:
+def _shortcoming(candidate: Candidate, winner: Candidate, near: Sequence[Candidate]) -> Why:
     """Why a candidate that could have been asked was not."""
     if candidate.standing.state is State.TRIAL and winner.standing.state is State.UP:
         return Why.TRIAL
+    if candidate.slow and not winner.slow:
+        return Why.SLOW
     if candidate.rtt_s is None:
         return Why.UNMEASURED
+    if candidate in near and _load(candidate) > _load(winner):
+        return Why.MORE_LOADED
     nearer = winner.rtt_s is not None and candidate.rtt_s < winner.rtt_s
     return Why.NOT_NEARER_ENOUGH if nearer else Why.FARTHER
 
 
 def _none_left(candidates: Sequence[Candidate], ruled_out: dict[str, Why]) -> NoneLeft:
+    never = (Why.TRIED, Why.BARRED, Why.DRAINED)
     waits_s = [
         ROOM_AGAIN_S if ruled_out[each.upstream] is Why.FULL else each.standing.back_in_s
         for each in candidates
-        if ruled_out[each.upstream] is not Why.TRIED
+        if ruled_out[each.upstream] not in never
     ]
     return NoneLeft(
         retry_after_s=min(waits_s, default=TRY_AGAIN_S),
         busy=any(why in (Why.FULL, Why.TOLD_TO_WAIT) for why in ruled_out.values()),
         verdicts=tuple(Verdict(each.upstream, ruled_out[each.upstream]) for each in candidates),
+        barred=tuple(sorted({each.barred for each in candidates if each.barred})),
     )

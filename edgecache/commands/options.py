@@ -61,6 +61,12 @@ Strict = Annotated[bool, typer.Option("--strict", help="Warnings fail too.")]
 WithOrigin = Annotated[bool, typer.Option("--origin", help="Say where each value came from.")]
 ShowVersion = Annotated[bool, typer.Option("--version", help="Print the version.")]
 
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")]
+DrainCluster = Annotated[
+    str | None, typer.Option("--drain", metavar="CLUSTER", help="Give it no new requests; what is under way ends.")
+]
+ResumeCluster = Annotated[str | None, typer.Option("--resume", metavar="CLUSTER", help="Give it requests again.")]
+
 SpokenBy = Annotated[Speaker, typer.Option("--voice", help="Who speaks. auto: tone where espeak-ng is missing.")]
 DemoPort = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="The edge's port; another is taken if it is in use. 0: any.")

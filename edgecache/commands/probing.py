@@ -7,7 +7,7 @@ import asyncio
 import shutil
 
 from edgecache.clock import SystemClock
-from edgecache.clusters.fleet import Fleet, FleetPolicies
+from edgecache.clusters.fleet import Fleet
 from edgecache.commands.checking import Finding
 from edgecache.node import DIALECTS
 from edgecache.settings import Settings
@@ -57,8 +57,7 @@ def _private() -> Finding:
 
 
 async def _clusters(settings: Settings) -> list[Finding]:
-    policies = FleetPolicies(settings.timeouts, settings.pool, settings.probing, settings.health, settings.selection)
-    fleet = Fleet(settings.clusters, policies, DIALECTS, SystemClock())
+    fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, SystemClock())
     findings = []
     try:
         for each in await fleet.probe_all():

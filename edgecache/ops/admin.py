@@ -22,6 +22,8 @@ class Answers:
     status: Callable[[], Told]
     clusters: Callable[[], list[Told]]
     explain: Callable[[bytes, str | None], Awaitable[Told]]
+    #: A cluster's name, and whether it is to be drained; False: there is none of that name.
+    drain: Callable[[str, bool], bool]
 
 
 def application(answers: Answers) -> web.Application:
@@ -47,6 +49,13 @@ def application(answers: Answers) -> web.Application:
         except SpeechError as error:
             return _json({"error": {"message": error.message, "code": error.code}}, error.status)
 
+    async def drain(request: web.Request) -> web.Response:
+        name, call = request.match_info["cluster"], request.match_info["call"]
+        if not answers.drain(name, call == "drain"):
+            words = f"There is no cluster {name!r}; GET /clusters names them."
+            return _json({"error": {"message": words, "code": "no_such_cluster"}}, 404)
+        return _json({"cluster": name, "drained": call == "drain"})
+
     app = web.Application(client_max_size=1 << 20)
     app.add_routes(
         [
@@ -54,6 +63,7 @@ def application(answers: Answers) -> web.Application:
             web.get("/readyz", ready),
             web.get("/status", status),
             web.get("/clusters", clusters),
+            web.post("/clusters/{cluster}/{call:drain|resume}", drain),
             web.post("/explain", explain),
         ]
     )
