@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.houses import ServerProcess, bare_cluster, edge, plain, redis, wait_for
+from bench.houses import ServerProcess, bare_cluster, edge, plain, redis
 from bench.load import Plan, Run, load, tts_request
 
 MEMORY_ALONE = {"redis": {"url": "off"}}
@@ -181,7 +181,6 @@ def _recording_weight() -> Figure:
 
 def _connection_weight(count: int = 2000) -> Figure:
     with bare_cluster() as cluster, edge(cluster, MEMORY_ALONE) as one:
-        wait_for(one.port)
         before = one.rss_bytes()
         idle = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(count)]
         request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

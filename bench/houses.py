@@ -1,5 +1,10 @@
-"""Edges, clusters and Redis for benchmarks: each a process of its own, on a core that is said."""
+"""Edges, clusters and Redis for benchmarks: each a process of its own, on a core that is said.
 
+Whatever is started here ends with its block, and with this process however that ends. A server that does not come up is an
+error that quotes what it said. It does not know what is measured.
+"""
+
+import ctypes
 import http.client
 import json
 import os
@@ -9,14 +14,66 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+ROOT = Path(__file__).parent.parent
 #: The server under test has core 0 to itself where there are two; everything else shares the others.
 SERVER_CORE = 0
 OTHER_CORES = sorted(os.sched_getaffinity(0) - {SERVER_CORE}) or [SERVER_CORE]
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
+#: How much of what a server said is quoted.
+QUOTED_BYTES = 4000
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerFailed(Exception):
+    """A server that did not come up or did not do its work, and what it said."""
+
+
+class Running:
+    """A process that was started here."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self.name, self.pid = name, process.pid
+        self._process = process
+        self._said = said
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit status, once it has one."""
+        return self._process.poll()
+
+    def failed(self, what: str) -> ServerFailed:
+        """The error that quotes what it said."""
+        self._said.seek(0)
+        words = self._said.read()[-QUOTED_BYTES:].decode(errors="replace").strip()
+        return ServerFailed(f"{self.name} {what}; it said:\n{words or '(nothing)'}")
+
+    def wait_until(self, there: Callable[[], bool], seconds: float = START_TIMEOUT_S) -> None:
+        """Until it is there. ServerFailed: it ended before, or is not there in time."""
+        deadline_s = time.monotonic() + seconds
+        while not there():
+            if self.ended is not None:
+                raise self.failed(f"did not start (exit status {self.ended})")
+            if time.monotonic() > deadline_s:
+                raise self.failed(f"was not ready within {seconds:.0f} s")
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        """It and all that it started."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -26,55 +83,71 @@ def free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-def wait_for(port: int, path: str = "/livez", seconds: float = 20.0) -> None:
-    """Until something answers there with 200."""
-    deadline_s = time.monotonic() + seconds
-    while time.monotonic() < deadline_s:
-        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            asking.request("GET", path)
-            if asking.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.02)
-        finally:
-            asking.close()
-    raise TimeoutError(f"nothing answers at port {port}")
-
-
-@contextmanager
-def process(arguments: Sequence[str], core: int | None = None, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
-    cores = [core] if core is not None else OTHER_CORES
-    started = subprocess.Popen(arguments, start_new_session=True, **options)
-    os.sched_setaffinity(started.pid, cores)
+def says(port: int, path: str) -> bytes | None:
+    """What a GET is answered with status 200; None: anything else."""
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        yield started
+        asking.request("GET", path)
+        answer = asking.getresponse()
+        return answer.read() if answer.status == 200 else None
+    except OSError:
+        return None
     finally:
-        started.send_signal(signal.SIGTERM)
-        try:
-            started.wait(15)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.wait()
+        asking.close()
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def bound_to(cores: Sequence[int]) -> Callable[[], None]:
+    """What a child does before it becomes another program: it stays on these cores, and ends when we do.
+
+    No threads are here when a process is started, so the child may run Python.
+    """
+
+    def bind() -> None:
+        os.sched_setaffinity(0, cores)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return bind
 
 
 @contextmanager
-def bare_cluster() -> Iterator[int]:
-    """A cluster that costs next to nothing; its port."""
+def process(name: str, arguments: Sequence[str], core: int | None = None, **options: Any) -> Iterator[Running]:
+    """A process that ends with the block. core: where it and its children run; None: beside the server under test."""
+    cores = [core] if core is not None else OTHER_CORES
+
+    with tempfile.TemporaryFile() as said:
+        started = subprocess.Popen(
+            arguments, stdout=said, stderr=said, cwd=ROOT, start_new_session=True, preexec_fn=bound_to(cores), **options
+        )
+        running = Running(name, started, said)
+        try:
+            yield running
+        finally:
+            running.end()
+
+
+@contextmanager
+def bare_cluster(*how: str) -> Iterator[int]:
+    """A cluster that costs next to nothing; its port. how: `BYTES [whole]`."""
     port = free_port()
-    with process([sys.executable, "-m", "bench.bare_cluster", str(port)]):
-        wait_for(port, "/healthz")
+    with process("the cluster", [sys.executable, "-m", "bench.bare_cluster", str(port), *how]) as running:
+        running.wait_until(lambda: says(port, "/healthz") is not None)
         yield port
 
 
 @contextmanager
 def plain(*what: str) -> Iterator["ServerProcess"]:
-    """A plain aiohttp server on the core of the server under test: `hits`, or `proxy URL`."""
+    """A plain aiohttp server on the core of the server under test: `hits [BYTES]`, or `proxy URL`."""
     port = free_port()
-    with process([sys.executable, "-m", "bench.peers.plain", str(port), *what], SERVER_CORE) as started:
-        wait_for(port)
-        yield ServerProcess(started.pid, port)
+    arguments = [sys.executable, "-m", "bench.peers.plain", str(port), *what]
+    with process("plain aiohttp", arguments, SERVER_CORE) as running:
+        running.wait_until(lambda: listens(port))
+        yield ServerProcess(running, port)
 
 
 @contextmanager
@@ -82,15 +155,15 @@ def redis(directory: Path) -> Iterator[str]:
     """A Redis of its own; its URL."""
     path = directory / "redis.sock"
     arguments = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
-    with process(arguments, stdout=subprocess.DEVNULL):
-        deadline_s = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < deadline_s:
-            time.sleep(0.01)
+    with process("redis-server", [*arguments, "--dir", str(directory)]) as running:
+        running.wait_until(path.exists)
         yield f"unix://{path}"
 
 
 @contextmanager
-def edge(cluster_port: int, cache: Mapping[str, object]) -> Iterator["ServerProcess"]:
+def edge(
+    cluster_port: int, cache: Mapping[str, object], more: Mapping[str, object] | None = None
+) -> Iterator["ServerProcess"]:
     """An edge on its own core."""
     port, admin = free_port(), free_port()
     with ExitStack() as stack:
@@ -101,20 +174,26 @@ def edge(cluster_port: int, cache: Mapping[str, object]) -> Iterator["ServerProc
             "cache": cache,
             "clusters": [{"name": "near", "url": f"http://127.0.0.1:{cluster_port}", "max_in_flight": 1000}],
             "log": {"access": False},
+            **(more or {}),
         }
         path = directory / "edge.yaml"
         path.write_text(json.dumps(settings))
         arguments = [sys.executable, "-m", "edgecache", "serve", "--config", str(path)]
-        started = stack.enter_context(process(arguments, SERVER_CORE, stderr=subprocess.DEVNULL))
-        wait_for(admin, "/readyz")
-        yield ServerProcess(started.pid, port)
+        running = stack.enter_context(process("edgecache", arguments, SERVER_CORE))
+        running.wait_until(lambda: says(admin, "/readyz") is not None)
+        yield ServerProcess(running, port)
 
 
 class ServerProcess:
     """A server under test."""
 
-    def __init__(self, pid: int, port: int) -> None:
-        self.pid, self.port = pid, port
+    def __init__(self, running: Running, port: int) -> None:
+        self.pid, self.port = running.pid, port
+        self._running = running
+
+    def failed(self, what: str) -> ServerFailed:
+        """The error that quotes what it said."""
+        return self._running.failed(what)
 
     def rss_bytes(self) -> int:
         """Resident memory."""
@@ -122,6 +201,38 @@ class ServerProcess:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu_s(self) -> float:
-        """CPU time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time so far, of it and of the processes that it started."""
+        return family_cpu_s(self.pid)
+
+
+def family_cpu_s(root: int) -> float:
+    """CPU time of a process and its descendants, those included that have ended and were waited for."""
+    stats = _stats()
+    return _cpu_s(stats, _family(stats, root))
+
+
+def others_cpu_s() -> float:
+    """CPU time so far of all processes but this one and what it started, and time that the machine was not given."""
+    stats = _stats()
+    stolen = int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+    return stolen + _cpu_s(stats, stats.keys() - _family(stats, os.getpid()))
+
+
+def _stats() -> dict[int, list[str]]:
+    """What the system says of every process, from its state on."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    return stats
+
+
+def _family(stats: Mapping[int, Sequence[str]], root: int) -> set[int]:
+    family = {root}
+    while more := {pid for pid, fields in stats.items() if int(fields[1]) in family} - family:
+        family |= more
+    return family
+
+
+def _cpu_s(stats: Mapping[int, Sequence[str]], pids: Iterable[int]) -> float:
+    return sum(int(ticks) for pid in pids for ticks in stats[pid][11:15]) / os.sysconf("SC_CLK_TCK")

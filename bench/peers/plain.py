@@ -1,6 +1,7 @@
 """The plainest aiohttp there can be, as a measure of what its machinery costs by itself on the machine at hand.
 
-`hits`: reads the body, answers 32 KiB. `proxy URL`: passes the body on and streams the answer. No cache, no keys, no checks.
+`hits [BYTES]`: reads the body, answers 32 KiB or so many bytes. `proxy URL`: passes the body on and streams the answer. No
+cache, no keys, no checks.
 """
 
 import asyncio
@@ -10,14 +11,16 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from bench.bare_cluster import wav
-
-AUDIO = wav()
+from bench.bare_cluster import SIZE, wav
 
 
-async def _hit(request: web.BaseRequest) -> web.StreamResponse:
-    await request.read()
-    return web.Response(body=AUDIO, headers={"Content-Type": "audio/wav"})
+class _Hits:
+    def __init__(self, size: int) -> None:
+        self._audio = wav(size)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        return web.Response(body=self._audio, headers={"Content-Type": "audio/wav"})
 
 
 class _Proxy:
@@ -38,13 +41,13 @@ class _Proxy:
             return answer
 
 
-async def _serve(port: int, what: str, url: str) -> None:
+async def _serve(port: int, what: str, *more: str) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        handle = _hit if what == "hits" else _Proxy(url, session).handle
-        server = web.Server(handle, access_log=None)
+        role = _Hits(int(more[0]) if more else SIZE) if what == "hits" else _Proxy(more[0], session)
+        server = web.Server(role.handle, access_log=None)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", port)
         await listening.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))
+    uvloop.run(_serve(int(sys.argv[1]), sys.argv[2], *sys.argv[3:]))

@@ -1,0 +1,133 @@
+"""Load on a server, from the other core: `wrk` for closed loops, peers/openloop.c for schedules; and what they print."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.houses import OTHER_CORES, ROOT, SERVER_CORE, bound_to
+from bench.programs import PEERS
+
+#: One core for load, so that its own share of it is known.
+LOAD_CORE = OTHER_CORES[0]
+OPEN_WARMUP_S = 0.3
+#: Upper bounds in nanoseconds, rising, with counts.
+Histogram = Sequence[tuple[int, int]]
+
+
+class BrokenLoad(Exception):
+    """A load generator that did not do what it should, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load came to. failed: answers that were not 200, or not there. busy: the generator's part of its core."""
+
+    answered: int
+    failed: int
+    bytes: int
+    seconds: float
+    busy: float
+    latency: Histogram = ()
+    lag: Histogram = ()
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.answered / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """An open loop. spin: the generator has its core to itself, and never sleeps on it."""
+
+    rate: float
+    seconds: float
+    connections: int
+    seed: int
+    spin: bool
+
+
+def percentile_ms(histogram: Histogram, share: float) -> float:
+    """The bound under which this share of what was counted lies; nan of nothing."""
+    wanted, counted = share * sum(count for _, count in histogram), 0
+    for upper_ns, count in histogram:
+        counted += count
+        if counted >= wanted:
+            return upper_ns / 1e6
+    return float("nan")
+
+
+def wrk(port: int, requests: Path, connections: int, seconds: int) -> Load:
+    """A closed loop: each connection asks again as soon as it is answered."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PEERS / "cycling.lua")]
+    printed, cpu_s = _run([*command, f"http://127.0.0.1:{port}/v1/tts", "--", str(requests)], LOAD_CORE, seconds)
+    return read_wrk(printed, cpu_s)
+
+
+def read_wrk(printed: str, cpu_s: float) -> Load:
+    """What peers/cycling.lua printed after wrk's own words."""
+    told = _last_line(printed)
+    failed = int(told["refused"]) + int(told["broken"])
+    answered, seconds = int(told["requests"]) - int(told["refused"]), float(told["seconds"])
+    return Load(answered, failed, int(told["bytes"]), seconds, cpu_s / seconds)
+
+
+def own(program: Path, port: int, requests: Path, schedule: Schedule) -> Load:
+    """peers/openloop.c; a rate of 0 is a closed loop."""
+    words = [port, schedule.connections, schedule.rate, schedule.seconds, OPEN_WARMUP_S, schedule.seed]
+    command = [str(program), *map(str, words), str(int(schedule.spin)), str(requests)]
+    printed, cpu_s = _run(command, LOAD_CORE, schedule.seconds)
+    return read_own(printed, cpu_s)
+
+
+def read_own(printed: str, cpu_s: float) -> Load:
+    """What peers/openloop.c printed."""
+    told = _last_line(printed)
+    histograms = ([(int(upper), int(count)) for upper, count in told[name]] for name in ("latency_ns", "lag_ns"))
+    seconds = float(told["seconds"])
+    busy = cpu_s / (seconds + OPEN_WARMUP_S)
+    return Load(int(told["answered"]), int(told["failed"]), int(told["bytes"]), seconds, busy, *histograms)
+
+
+def redis_gets(path: str, size: int, connections: int, seconds: float) -> tuple[float, float]:
+    """The bare loop of `GET`s, on the server's core: a second, and CPU seconds for each."""
+    words = [path, str(size), str(connections), str(seconds)]
+    printed, _ = _run([sys.executable, "-m", "bench.peers.redis_get", *words], SERVER_CORE, seconds)
+    told = _last_line(printed)
+    return told["gets"] / told["seconds"], told["cpu_s"] / told["gets"]
+
+
+def _run(command: Sequence[str], core: int, seconds: float) -> tuple[str, float]:
+    """What it printed, and the CPU time that it took. BrokenLoad: it failed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        ran = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+            cwd=ROOT,
+            check=False,
+            preexec_fn=bound_to([core]),
+        )
+    except subprocess.TimeoutExpired:
+        raise BrokenLoad(f"{command[0]} did not end") from None
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ran.returncode:
+        raise BrokenLoad(f"{command[0]} failed (exit status {ran.returncode}):\n{ran.stderr.strip()}{ran.stdout}")
+    return ran.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _last_line(printed: str) -> dict[str, Any]:
+    """The line of JSON that ends it. BrokenLoad: there is none."""
+    line = printed.strip().rpartition("\n")[2]
+    try:
+        told: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise BrokenLoad(f"the load generator told no figures:\n{printed}") from None
+    return told
