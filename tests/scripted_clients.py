@@ -8,6 +8,7 @@ them. It is played several times, each time cut into segments and ended in its o
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -90,15 +91,33 @@ OTHERS: Mapping[str, Callable[[], Draft]] = {
             *((b"POST", path) for path in (b"/livez", b"/v1/nothing", b"/v1/tts/", b"/V1/tts", b"/v1/audio/{ann}")),
             *((b"PUT", b"/v1/tts"), (b"DELETE", b"/v1/tts"), (b"OPTIONS", b"/v1/tts"), (b"OPTIONS", b"*")),
             *((b"GET", b"http://x/v1/tts?text=hi"), (b"POST", b"http://x/v1/tts"), (b"GET", b"/v1/tts?text=hi#a")),
-            *((b"BREW", b"/v1/tts"), (b"CONNECT", b"x:1"), (b"get", b"/v1/tts?text=hi"), (b"GET", b"/v1/tts?text=\xc3")),
+            *(
+                (b"BREW", b"/v1/tts"),
+                (b"CONNECT", b"x:1"),
+                (b"get", b"/v1/tts?text=hi"),
+                (b"GET", b"/v1/tts?text=\xc3"),
+            ),
         ]
         if b"\xc3" not in target
     },
 }
 
 
+IDS = (b"ok-1.2_3", b"a" * 64, b"a" * 65, b"<x>", b"a b")
+HOSTS = (b"", b"a.b:80", b"[::1]:8080", b"a_b", b"x:123456")
+BAD_HOSTS = (b"x/..", b"a@b", b"a b", b"\xff")
+
+
 def adds(*lines: bytes) -> Twist:
     return lambda draft: draft.lines.extend(lines)
+
+
+def both(first: Twist, second: Twist) -> Twist:
+    def twist(draft: Draft) -> None:
+        first(draft)
+        second(draft)
+
+    return twist
 
 
 def puts_first(*lines: bytes) -> Twist:
@@ -162,7 +181,7 @@ TWISTS: Mapping[str, Twist] = {
     "basic": says(b"X-API-Key", b"Authorization: Basic YTpi"),
     "ann's key and bob's bearer": adds(b"Authorization: Bearer " + BOB),
     "two bearers": says(b"X-API-Key", b"Authorization: Bearer " + ANN + b"\r\nAuthorization: Bearer " + BOB),
-    **{f"id {given[:9]!r}": adds(b"X-Request-Id: " + given) for given in (b"ok-1.2_3", b"a" * 64, b"a" * 65, b"<x>", b"a b")},
+    **{f"id {given[:9]!r}": adds(b"X-Request-Id: " + given) for given in IDS},
     "two ids": adds(b"X-Request-Id: one", b"X-Request-Id: two"),
     "empty id": adds(b"X-Request-Id:"),
     "traced": adds(TRACE),
@@ -216,13 +235,15 @@ TWISTS: Mapping[str, Twist] = {
         f"loop {given[:20].decode()}": adds(b"CDN-Loop: " + given)
         for given in (b"other.example", b"edgecache-test-edge", b"<bad>", b", ".join([b"a"] * 9))
     },
-    **{f"host {given!r}": says(b"Host", b"Host: " + given) for given in (b"", b"a.b:80", b"[::1]:8080", b"a_b", b"x:123456")},
-    **{f"bad host {given!r}": says(b"Host", b"Host: " + given) for given in (b"x/..", b"a@b", b"a b", b"\xff")},
+    **{f"host {given!r}": says(b"Host", b"Host: " + given) for given in HOSTS},
+    **{f"bad host {given!r}": says(b"Host", b"Host: " + given) for given in BAD_HOSTS},
     "no host": says(b"Host", None),
     "two hosts": adds(b"Host: x"),
     "an empty line before": sets(before=b"\r\n"),
     "empty lines before": sets(before=b"\r\n\r\n\n"),
-    "a browser's lines": adds(b"User-Agent: a/1 (b; c)", b"Accept-Encoding: gzip, br", b"Cookie: a=b", b"Referer: http://x/"),
+    "a browser's lines": adds(
+        b"User-Agent: a/1 (b; c)", b"Accept-Encoding: gzip, br", b"Cookie: a=b", b"Referer: http://x/"
+    ),
     "content type": adds(b"Content-Type: text/plain"),
     "an empty line's value": adds(b"X-Empty:"),
     "40 lines": adds(*[b"X-%d: y" % number for number in range(40)]),
@@ -236,8 +257,20 @@ TWISTS: Mapping[str, Twist] = {
 }
 #: Twists whose names begin like this leave a request plain.
 STAYS_PLAIN = (
-    *("lower", "upper", "other order", "bob", "ann's bearer", "ann's key and", "id 'ok", "id b'ok", "traced", "otherwise"),
-    *("connection keep-alive", "accept *", "accept audio", "range", "if", "host b'a", "host b'[", "a browser", "content type"),
+    *(
+        "lower",
+        "upper",
+        "other order",
+        "bob",
+        "ann's bearer",
+        "ann's key and",
+        "id 'ok",
+        "id b'ok",
+        "traced",
+        "otherwise",
+    ),
+    *("connection keep-alive", "accept *", "accept audio", "range", "if", "host b'a", "host b'[", "a browser"),
+    "content type",
 )
 #: Where a request ends, and whether the connection goes on as HTTP, may be read in more than one way, or not at all.
 FRAMINGS: Mapping[str, Twist] = {
@@ -254,9 +287,9 @@ FRAMINGS: Mapping[str, Twist] = {
     "two lengths": sizes(lambda size: b"%d\r\nContent-Length: %d" % (size, size + 1)),
     "no body": sets(body=b""),
     "chunks": chunks,
-    "chunks and length": lambda draft: (adds(b"Transfer-Encoding: chunked")(draft)),
-    "chunks, oddly": lambda draft: (chunks(draft), adds(b"Transfer-Encoding: xchunked")(draft))[0],
-    "chunks of HTTP/1.0": lambda draft: (chunks(draft), sets(version=b"HTTP/1.0")(draft))[0],
+    "chunks and length": adds(b"Transfer-Encoding: chunked"),
+    "chunks, oddly": both(chunks, adds(b"Transfer-Encoding: xchunked")),
+    "chunks of HTTP/1.0": both(chunks, sets(version=b"HTTP/1.0")),
     "expects 100": adds(b"Expect: 100-continue"),
     "expects more": adds(b"Expect: 200-ok"),
     "upgrade": adds(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: eA=="),
@@ -294,14 +327,14 @@ class Asked:
 
     def sent(self, known: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
         """Head and body."""
-        draft = (HITS | OTHERS)[self.base]()
+        draft = {**HITS, **OTHERS}[self.base]()
         for name in self.twists:
             TWISTS[name](draft)
         if self.framing is not None:
             FRAMINGS[self.framing](draft)
         sent_head, sent_body = draft.sent()
-        for name, meant in known.items():
-            sent_head = sent_head.replace(b"{%b}" % name, meant)
+        for what, meant in known.items():
+            sent_head = sent_head.replace(b"{%b}" % what, meant)
         return sent_head, sent_body
 
 
@@ -336,7 +369,7 @@ class Play:
                 return [*(first[at : at + 1] for at in range(len(first))), whole[len(first) :]]
             case _:
                 at = sorted({len(whole) * each // 1000 for each in self.cut if isinstance(each, int)} | {0, len(whole)})
-                return [whole[begin:end] for begin, end in zip(at, at[1:], strict=False)]
+                return [whole[begin:end] for begin, end in pairwise(at)]
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ async def test_aiohttp_waits_for_a_request_with_a_future_that_we_may_look_at() -
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
     assert seen == [None]
+    assert isinstance(connection._task_handler, asyncio.Task)
     connection.force_close()
     assert connection._waiter is None or connection._waiter.done()
     writer.close()

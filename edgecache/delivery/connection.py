@@ -6,7 +6,8 @@ everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodie
 Keeps rule 7: connections are counted, a request head has to be whole within its time, however its bytes dribble in, idle
 connections are closed, and no lane writes to a client that has not taken what was written before. (Bodies and stalled
 writes of aiohttp's lane are timed where they are read and written.) It relies on a few methods of aiohttp's
-RequestHandler and on one private attribute, `_waiter`, by which aiohttp waits for a request; a test guards them.
+RequestHandler and on two private attributes: `_waiter`, by which aiohttp waits for a request, and `_task_handler`, which
+does; tests guard them.
 """
 
 import asyncio
@@ -122,6 +123,10 @@ class Connection(web.RequestHandler):
             if timer is not None:
                 timer.cancel()
         self._asking, self._held = None, b""
+        waiter = self._waiter
+        if waiter is not None and waiter.done() and self._task_handler is not None:
+            # aiohttp 3.14 would begin with a request that came just before the connection was lost, and stumble.
+            self._task_handler.cancel()
         super().connection_lost(exc)
         self._server.closed()
 
