@@ -5,11 +5,7 @@ streams finish within their time; what does not finish is broken off, and nothin
 """
 
 import asyncio
-import errno
-import gc
 import logging
-import signal
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -17,7 +13,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from edgecache.cache.lookup import Freshness, Hit, Miss, Stale
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet
@@ -29,12 +24,12 @@ from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
 from edgecache.dialects import speeko
 from edgecache.errors import SettingsError
-from edgecache.fill.edge import Edge, Explanation, Wish
+from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
 from edgecache.ops import log, startup, systemd
+from edgecache.ops.addresses import address_errors
 from edgecache.ops.admin import Answers, application
 from edgecache.settings import Settings
-from edgecache.speech.utterance import decode
 from edgecache.store.memory import MemoryTier
 from edgecache.store.private import PrivateRedis, default_directory
 from edgecache.store.redis import RedisTier
@@ -118,7 +113,7 @@ class Node:
         loop, listen = asyncio.get_running_loop(), self.settings.listen
         service = self._service()
         self._server = Server(Http(service).handle, self.settings.limits, service.lane)
-        with _address_errors("listen", listen.host, listen.port):
+        with address_errors("listen", listen.host, listen.port):
             serving = await loop.create_server(self._server, listen.host, listen.port, backlog=1024)
         self._listeners.append(serving)
         self.port = serving.sockets[0].getsockname()[1]
@@ -156,7 +151,7 @@ class Node:
         self._admin = web.AppRunner(application(answers), access_log=None, handle_signals=False)
         await self._admin.setup()
         site = web.TCPSite(self._admin, admin.host, admin.port)
-        with _address_errors("admin", admin.host, admin.port):
+        with address_errors("admin", admin.host, admin.port):
             await site.start()
         addresses = self._admin.addresses
         self.admin_port = addresses[0][1] if addresses else admin.port
@@ -247,7 +242,7 @@ class Node:
         """What would become of this request, without any effect."""
         wanted = speeko.read(body, self.settings.limits.text_characters)
         wish = Wish(wanted, namespace or "default")
-        return _told(await self.edge.explain(wish), self.settings.cache.freshness)
+        return (await self.edge.explain(wish)).told(self.settings.cache.freshness)
 
     def _clusters_status(self) -> list[Mapping[str, object]]:
         return [each.told() for each in self._fleet.status()]
@@ -268,59 +263,10 @@ class Node:
         return {**checks, "draining": "this edge is stopping" if self.readiness.draining else ""}
 
 
-def _told(explanation: Explanation, freshness: Freshness) -> Mapping[str, object]:
-    verdict, asked = explanation.verdict, explanation.asked
-    told: dict[str, object] = {
-        "key": asked.key,
-        "namespace": asked.namespace,
-        "utterance": decode(asked.canonical),
-        "canonical_hex": asked.canonical.hex(),
-        "verdict": type(verdict).__name__.lower(),
-        "tier": explanation.tier.value if explanation.tier else None,
-        "fill_under_way": explanation.under_way,
-    }
-    match verdict:
-        case Hit() | Stale():
-            facts = verdict.recording.facts
-            told |= {
-                "ttl_s": round(verdict.ttl_s, 1),
-                "age_s": round(verdict.age_s, 1),
-                "gone_in_s": round(freshness.lifetime_s - verdict.age_s, 1),
-                "bytes": len(verdict.recording.audio),
-                "media_type": facts.media_type,
-                "duration_ms": facts.duration_ms,
-                "cluster": facts.cluster,
-            }
-        case Miss(reason):
-            told["reason"] = reason.value
-    return told
-
-
 def _keyring(settings: Settings) -> Keyring:
     if settings.auth is None or settings.auth.keys_file is None:
         return OPEN
     return read_keys(Path(settings.auth.keys_file))
-
-
-class _address_errors:  # noqa: N801 - reads as a function
-    """Turns what the system says of an address into what the operator can do."""
-
-    def __init__(self, where: str, host: str, port: int) -> None:
-        self._told = where, host, port
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        where, host, port = self._told
-        reasons = {
-            errno.EADDRINUSE: f"already in use; set {where}.port to another, or stop who has it (ss -ltnp)",
-            errno.EACCES: "not allowed; ports below 1024 need CAP_NET_BIND_SERVICE",
-            errno.EADDRNOTAVAIL: f"not an address of this machine; set {where}.host to one that is",
-        }
-        reason = reasons.get(error.errno or 0, error.strerror or str(error))
-        raise SettingsError(f"{where}: {host}:{port} is {reason}") from error
 
 
 def _cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
@@ -329,43 +275,3 @@ def _cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
 
 def _redis_changed(state: object, reason: str) -> None:
     log.event(logging.WARNING, "Redis changed", state=getattr(state, "value", state), reason=reason)
-
-
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; a second signal stops at once."""
-    log.start(settings.log)
-    began_s = time.monotonic()
-    node = Node(settings)
-    stop, now = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log.unforeseen)
-
-    def asked_to_stop() -> None:
-        (now if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop)
-    loop.add_signal_handler(signal.SIGHUP, node.reload_keys)
-    await node.start()
-    gc.collect()
-    gc.freeze()  # what is there now stays; the collector need not walk it between two requests
-    took_s = round(time.monotonic() - began_s, 2)
-    listen = settings.listen
-    log.event(
-        logging.INFO,
-        "serving",
-        url=f"http://{listen.host}:{node.port}",
-        admin=f"http://{settings.admin.host}:{node.admin_port}",
-        ready_in_s=took_s,
-    )
-    await stop.wait()
-    draining = asyncio.create_task(node.drain(), name="drain")
-    at_once = asyncio.create_task(now.wait(), name="second signal")
-    await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
-    if now.is_set():
-        log.event(logging.WARNING, "second signal: stopping at once; streams are broken off")
-    for task in (draining, at_once):
-        task.cancel()
-    await asyncio.gather(draining, at_once, return_exceptions=True)
-    await node.close()
-    log.event(logging.INFO, "stopped")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgecache.configuration.report import SettingsProblems
-from edgecache.settings import Loaded, load, show
+from edgecache.loading import Loaded, load, show
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = 'clusters: [{name: syd, url: "http://127.0.0.1:9001"}]\n'

@@ -9,7 +9,7 @@ import pytest
 from edgecache.clusters.cluster import Cluster
 from edgecache.configuration.report import SettingsProblems
 from edgecache.errors import SettingsError
-from edgecache.settings import load, problems_of, show
+from edgecache.loading import load, problems_of, show
 from tests.configured import CLUSTER, ROOT, held, read, refused
 
 

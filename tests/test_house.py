@@ -17,7 +17,7 @@ ROOT = Path(edgecache.__file__).parent
 MAX_CODE_LINES, MAX_PARAMETERS, MAX_FILE_LINES = 40, 5, 400
 #: typer makes a command's options out of its function's parameters, so a command has as many as it has options. Commands
 #: are made inside the function that registers them; that one is not charged with their lines, they are counted themselves.
-COMMANDS = "cli.py"
+COMMANDS = "verbs/"
 BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
 #: The roots of tasks that must outlive what nobody foresaw; each says why where it is.
 TASK_ROOTS = {"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"}
@@ -83,10 +83,10 @@ def test_functions_and_files_stay_small(name: str) -> None:
     code = code_lines(source)
     assert len(source.splitlines()) <= MAX_FILE_LINES
     for function in functions(name):
-        length = len(own_lines(function, code, with_nested=name != COMMANDS))
+        length = len(own_lines(function, code, with_nested=not name.startswith(COMMANDS)))
         assert length <= MAX_CODE_LINES, f"{function.name} has {length} lines of code"
         taken = parameters(function)
-        assert name == COMMANDS or len(taken) <= MAX_PARAMETERS, f"{function.name} takes {', '.join(taken)}"
+        assert name.startswith(COMMANDS) or len(taken) <= MAX_PARAMETERS, f"{function.name} takes {', '.join(taken)}"
 
 
 @every_module

@@ -16,8 +16,9 @@ from edgecache.clusters.cluster import Cluster
 from edgecache.delivery.auth import Auth, Keyring, new_key, read_keys
 from edgecache.fill.attempt import Order
 from edgecache.fill.edge import Wish
+from edgecache.loading import load, show
 from edgecache.node import Node
-from edgecache.settings import Cache, load, show
+from edgecache.settings import Cache
 from edgecache.speech.utterance import utterance
 from edgecache.store.tiers import RedisAccess
 from tests.daemon import Daemon, Daemons, config, daemons

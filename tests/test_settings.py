@@ -19,8 +19,8 @@ from edgecache.configuration.declaration import declare
 from edgecache.configuration.report import SettingsProblems
 from edgecache.delivery.auth import new_key
 from edgecache.errors import SettingsError
+from edgecache.loading import load, problems_of, reference, schema
 from edgecache.option import option
-from edgecache.settings import load, problems_of, reference, schema
 from tests.configured import CLUSTER, REGION_ENVIRON, ROOT, read, refused, told
 
 
@@ -310,7 +310,7 @@ def test_the_documentation_is_current() -> None:
 
 
 def test_settings_are_read_without_what_serves() -> None:
-    asks = "import sys, edgecache.settings; print(sorted({'aiohttp', 'redis', 'rich', 'typer'} & set(sys.modules)))"
+    asks = "import sys, edgecache.loading; print(sorted({'aiohttp', 'redis', 'rich', 'typer'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", asks], check=True, capture_output=True, text=True)
 
     assert found.stdout.strip() == "[]"

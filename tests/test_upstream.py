@@ -12,7 +12,7 @@ from aiohttp.helpers import DEBUG  # aiohttp parses strictly in Python's develop
 from edgecache.clock import SystemClock
 from edgecache.clusters.cluster import Pool, Timeouts
 from edgecache.clusters.fault import retry_after_s, status_fault
-from edgecache.clusters.upstream import Fault, Lines, Outgoing, UpstreamFault
+from edgecache.clusters.upstream import Deadlines, Fault, Lines, Outgoing, UpstreamFault
 from tests.scripted_upstream import (
     FIN,
     HOLD,
@@ -354,3 +354,13 @@ async def test_waiting_for_our_own_pool_is_not_the_clusters_fault() -> None:
         with pytest.raises(UpstreamFault, match="no connection to it was free") as met:
             await heard(lines, upstream.url)
         assert met.value.fault is Fault.BUSY
+
+
+@pytest.mark.parametrize(
+    ("total_at", "first", "fault"),
+    [(100.0, False, Fault.TOTAL_TIMEOUT), (200.0, False, Fault.STALLED), (200.0, True, Fault.FIRST_BYTE_TIMEOUT)],
+)
+def test_a_late_read_is_named_after_the_bound_that_it_missed(total_at: float, first: bool, fault: Fault) -> None:
+    deadlines = Deadlines(first_byte_at=150.0, between_s=50.0, total_at=total_at)
+    due_at = deadlines.next_read_at(90.0, first=first)
+    assert deadlines.missed(due_at, first=first)[0] is fault

@@ -90,9 +90,9 @@ class Deadlines:
         """By when the next read must have given something."""
         return min(self.first_byte_at if first else now + self.between_s, self.total_at)
 
-    def missed(self, now: float, *, first: bool) -> tuple[Fault, str]:
-        """What a read that took too long is called."""
-        if now >= self.total_at:
+    def missed(self, due_at: float, *, first: bool) -> tuple[Fault, str]:
+        """What a read that gave nothing by then is called. Not asked of the clock: timers may come a tick too soon."""
+        if due_at >= self.total_at:
             return Fault.TOTAL_TIMEOUT, "the whole answer took too long"
         if first:
             return Fault.FIRST_BYTE_TIMEOUT, "no first byte in time"
@@ -124,11 +124,12 @@ class Answer:
         first = True
         while True:
             # A time-out for each read, never one around a yield: that would strike whoever is reading.
+            due_at = self._deadlines.next_read_at(loop.time(), first=first)
             try:
-                async with asyncio.timeout_at(self._deadlines.next_read_at(loop.time(), first=first)):
+                async with asyncio.timeout_at(due_at):
                     chunk = await self._response.content.readany()
             except TimeoutError as error:
-                fault, detail = self._deadlines.missed(loop.time(), first=first)
+                fault, detail = self._deadlines.missed(due_at, first=first)
                 raise UpstreamFault(fault, self.cluster, detail) from error
             except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
                 raise UpstreamFault(Fault.BROKEN, self.cluster, explain(error)[1]) from error

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecache.commands.terminal import FAILED, counted, painted
-from edgecache.settings import Loaded, show
+from edgecache.loading import Loaded, show
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from edgecache.errors import ClientError, NodeError, SpeechError
 from edgecache.fill.attempt import Order
 from edgecache.fill.fills import Fills
 from edgecache.fill.flight import Flight, Head
-from edgecache.speech.utterance import Utterance
+from edgecache.speech.utterance import Utterance, decode
 
 
 class Question(Protocol):
@@ -85,6 +85,34 @@ class Explanation:
     verdict: Verdict
     tier: Tier | None
     under_way: bool
+
+    def told(self, freshness: Freshness) -> Mapping[str, object]:
+        """The same as a mapping, for JSON. It holds the text: for operators alone."""
+        verdict, asked = self.verdict, self.asked
+        told: dict[str, object] = {
+            "key": asked.key,
+            "namespace": asked.namespace,
+            "utterance": decode(asked.canonical),
+            "canonical_hex": asked.canonical.hex(),
+            "verdict": type(verdict).__name__.lower(),
+            "tier": self.tier.value if self.tier else None,
+            "fill_under_way": self.under_way,
+        }
+        match verdict:
+            case Hit() | Stale():
+                facts = verdict.recording.facts
+                told |= {
+                    "ttl_s": round(verdict.ttl_s, 1),
+                    "age_s": round(verdict.age_s, 1),
+                    "gone_in_s": round(freshness.lifetime_s - verdict.age_s, 1),
+                    "bytes": len(verdict.recording.audio),
+                    "media_type": facts.media_type,
+                    "duration_ms": facts.duration_ms,
+                    "cluster": facts.cluster,
+                }
+            case Miss(reason):
+                told["reason"] = reason.value
+        return told
 
 
 @dataclass(slots=True)

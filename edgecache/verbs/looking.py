@@ -1,0 +1,74 @@
+"""Commands that ask a running edge: `explain`, `healthcheck`, `clusters`."""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: "typer.Typer") -> None:
+    """Adds them."""
+    _looking(app)
+    _choosing(app)
+
+
+def _looking(app: "typer.Typer") -> None:
+    from edgecache.commands.options import DEFAULT_ADMIN, Admin, Field, Json, Language, Namespace, Text, Voice
+
+    @app.command()
+    def explain(
+        text: Text,
+        voice: Voice = None,
+        language: Language = None,
+        field: Field = None,
+        namespace: Namespace = None,
+        admin: Admin = DEFAULT_ADMIN,
+        as_json: Json = False,
+    ) -> None:
+        """Tell what a request would get and why: key, canonical utterance, tier, lifetime. Changes nothing."""
+        from urllib.parse import quote
+
+        from edgecache.commands.asking import Target, explained
+        from edgecache.commands.saying import wanted
+
+        path = "/explain" + (f"?namespace={quote(namespace, safe='')}" if namespace else "")
+        _, told = Target(admin).ask_admin("POST", path, wanted(text, voice, language, field or []))
+        print(json.dumps(told) if as_json else explained(told))
+
+    @app.command()
+    def healthcheck(admin: Admin = DEFAULT_ADMIN) -> None:
+        """Exit 0 if the edge is ready, 1 if it is not, 3 if nobody answers; for containers."""
+        from edgecache.commands.asking import Target
+
+        status, told = Target(admin, timeout_s=5.0).ask_admin("GET", "/readyz")
+        print(json.dumps(told))
+        raise SystemExit(0 if status == 200 else 1)
+
+
+def _choosing(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command("clusters")
+    def _(
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        watch: options.Watch = False,
+        drain: options.DrainCluster = None,
+        resume: options.ResumeCluster = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """The clusters of a running edge: how far and how well each is, which is asked, and why."""
+        from edgecache.commands import clusters
+        from edgecache.commands.asking import Target
+        from edgecache.commands.terminal import Misused
+
+        target = Target(admin)
+        if sum((watch, drain is not None, resume is not None)) > 1:
+            raise Misused("--watch, --drain and --resume do not go together")
+        for name, drained in ((drain, True), (resume, False)):
+            if name is not None:
+                clusters.drain(target, name, drained=drained)
+        if watch:
+            clusters.watch(target, sys.stdout)
+        clusters.show(clusters.told(target), sys.stdout, as_json=as_json)
