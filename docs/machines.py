@@ -42,6 +42,12 @@ MACHINES = (
         "nothing but time can happen to it.",
     ),
     Machine(
+        "edgecache.clusters.connections",
+        "A line to an upstream",
+        "One connection, one exchange at a time. Only one whose answer came whole, as HTTP framed it and not a byte more, "
+        "is asked again.",
+    ),
+    Machine(
         "edgecache.store.breaker",
         "The breaker before Redis",
         "Whether Redis is asked at all. While it is open nobody waits for Redis; half open, one question is on its way.",

@@ -7,6 +7,7 @@ A request for `probe_path` is answered by `probe_script` and counted apart. Noth
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,12 +78,18 @@ class ScriptedUpstream:
     """A server of scripts. `async with` it; `url` is its base URL."""
 
     def __init__(
-        self, *scripts: Script, probe_path: str = "/healthz", probe_script: Script = OK, on_connect: Script = ()
+        self,
+        *scripts: Script,
+        probe_path: str = "/healthz",
+        probe_script: Script = OK,
+        on_connect: Script = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._scripts = scripts or (OK,)
         self._probe_path = probe_path
         self.probe_script = probe_script
         self._on_connect = on_connect
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
@@ -97,9 +104,9 @@ class ScriptedUpstream:
         return f"<ScriptedUpstream {self.url} {len(self.requests)} requests over {self.connections} connections>"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

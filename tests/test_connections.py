@@ -1,11 +1,18 @@
 """When a connection to an upstream is used again, when it is not, and what never crosses from one exchange to the next."""
 
 import asyncio
+import socket
+import ssl
 from contextlib import aclosing
 
 import pytest
 
+from edgecache.clock import SystemClock
+from edgecache.clusters.cluster import Pool
+from edgecache.clusters.connections import MAX_UNREAD_BYTES
 from edgecache.clusters.fault import Fault, UpstreamFault
+from edgecache.clusters.resolving import Resolver
+from tests.redis_server import CERTIFICATE, trusted_only_by_tests
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, Step, chunked, head, whole
 from tests.test_upstream import AUDIO, CL, heard, opened, order
 
@@ -45,8 +52,6 @@ async def after_poison(poison: bytes) -> tuple[bytes, bool]:
         assert await heard(lines, upstream.url) == (AUDIO, True)
         late.set()
         await sent.wait()
-        for _ in range(5):  # until the client's side of the loop has read it
-            await asyncio.sleep(0)
         return await heard(lines, upstream.url)
 
 
@@ -109,3 +114,128 @@ async def test_nothing_is_left_after_close() -> None:
             await heard(lines, upstream.url)
         await upstream.left()
     assert asyncio.all_tasks() == before
+
+
+async def test_more_than_the_whole_answer_spoils_the_connection_and_not_the_answer() -> None:
+    late, sent = asyncio.Event(), asyncio.Event()
+    script: list[Step] = [whole(AUDIO), late, b"more", sent.set, HOLD]
+    async with ScriptedUpstream(script, [whole(AUDIO)]) as upstream, opened() as lines:
+        async with lines.ask("c", order(upstream.url), {}) as answer, aclosing(answer.chunks()) as chunks:
+            assert await anext(chunks) == AUDIO
+            late.set()
+            await upstream.left()
+            assert [each async for each in chunks] == []
+        assert await heard(lines, upstream.url) == (AUDIO, True)
+        assert [each.connection for each in upstream.requests] == [1, 2]
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_not_asked() -> None:
+    async with ScriptedUpstream([whole(AUDIO), FIN]) as upstream, opened() as lines:
+        for _ in range(3):
+            assert await heard(lines, upstream.url) == (AUDIO, True)
+            await upstream.left(upstream.connections)
+        assert [each.connection for each in upstream.requests] == [1, 2, 3]
+
+
+async def test_an_idle_connection_is_closed_after_its_time() -> None:
+    async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened(pool=Pool(keep_alive_s=0.05)) as lines:
+        await heard(lines, upstream.url)
+        await upstream.left()
+
+
+async def test_whoever_reads_slowly_slows_the_upstream_down_and_not_this_edge() -> None:
+    size = 32 << 20
+    sent: list[bool] = []
+    script: list[Step] = [head("200 OK", f"Content-Length: {size}"), bytes(size), lambda: sent.append(True)]
+    async with (
+        ScriptedUpstream(script) as upstream,
+        opened() as lines,
+        lines.ask("c", order(upstream.url), {}) as answer,
+        aclosing(answer.chunks()) as chunks,
+    ):
+        had = len(await anext(chunks))
+        for _ in range(1000):  # the upstream's own turns: it sends what it can
+            await asyncio.sleep(0)
+        assert not sent, "all of it is somewhere on this machine"
+        more = await anext(chunks)
+        assert len(more) <= MAX_UNREAD_BYTES + (1 << 20), "a read more than is held at most"
+        had += len(more) + sum([len(each) async for each in chunks])
+        assert had == size
+
+
+async def test_room_is_given_on_and_who_leaves_the_queue_takes_none_with_him() -> None:
+    go = asyncio.Event()
+    script: list[Step] = [head("200 OK", CL), go, AUDIO]
+    async with ScriptedUpstream(script) as upstream, opened(pool=Pool(max_per_host=1)) as lines:
+        first, leaving, second = (asyncio.create_task(heard(lines, upstream.url)) for _ in range(3))
+        await upstream.asked()
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        go.set()
+        assert await first == await second == (AUDIO, True)
+        assert await heard(lines, upstream.url) == (AUDIO, True), "there is room again"
+        assert len(upstream.requests) == 3
+        assert upstream.connections == 1
+
+
+async def test_room_at_one_upstream_does_not_wait_behind_another() -> None:
+    async with (
+        ScriptedUpstream([head("200 OK", CL), HOLD]) as slow,
+        ScriptedUpstream([whole(AUDIO)]) as quick,
+        opened(pool=Pool(max_per_host=1)) as lines,
+    ):
+        stuck = [asyncio.create_task(heard(lines, slow.url)) for _ in range(2)]
+        await slow.asked()
+        assert await heard(lines, quick.url) == (AUDIO, True)
+        for each in stuck:
+            each.cancel()
+        await asyncio.wait(stuck)
+
+
+# Where to.
+
+
+async def test_connects_where_it_is_told_and_asks_for_the_name() -> None:
+    async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened() as lines:
+        named = order(f"http://nowhere.invalid:{upstream.port}")
+        async with lines.ask("c", named, {}, "127.0.0.1") as answer, aclosing(answer.chunks()) as chunks:
+            assert [each async for each in chunks] == [AUDIO]
+        assert upstream.requests[0].headers["host"] == f"nowhere.invalid:{upstream.port}"
+
+
+async def test_tries_a_names_other_addresses() -> None:
+    async def look_up(host: str, port: int) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
+
+    resolver = Resolver(300, SystemClock(), look_up)
+    async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened(resolver=resolver) as lines:
+        assert await heard(lines, f"http://tts.invalid:{upstream.port}") == (AUDIO, True)
+
+
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(CERTIFICATE))
+
+
+async def test_asks_over_tls_whom_it_trusts_and_keeps_the_connection() -> None:
+    async with ScriptedUpstream([whole(AUDIO)], tls=trusted_only_by_tests()) as upstream:
+        async with opened(tls=trusting()) as lines:
+            for _ in range(2):
+                assert await heard(lines, upstream.url) == (AUDIO, True)
+        assert [each.connection for each in upstream.requests] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("host", "tls"),
+    [
+        pytest.param("127.0.0.1", None, id="unknown to this machine"),
+        pytest.param("localhost", "trusting", id="for another name"),
+    ],
+)
+async def test_tells_nothing_to_whom_it_can_not_trust(host: str, tls: str | None) -> None:
+    async with ScriptedUpstream([whole(AUDIO)], tls=trusted_only_by_tests()) as upstream:
+        async with opened(tls=trusting() if tls else None) as lines:
+            with pytest.raises(UpstreamFault, match="TLS handshake or certificate refused") as met:
+                await heard(lines, f"https://{host}:{upstream.port}")
+            assert met.value.fault is Fault.CONNECT
+        assert upstream.requests == []

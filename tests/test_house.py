@@ -25,7 +25,7 @@ BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
-    *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py"),
+    *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),
 )
 #: Sockets, clocks, logs, chance and the process: the shell's.
 SHELL_ONLY = {"aiohttp", "redis", "socket", "time", "datetime", "logging", "random", "secrets", "os", "subprocess"}

@@ -1,48 +1,273 @@
-"""Connections to upstreams, with what aiohttp's client is not trusted with put right.
+"""One connection to an upstream: a line.
 
-Keeps rule 1 on the wire: a connection on which bytes came while nobody was asking is thrown away; and rule 3: a body whose
-connection has ended never leaves its reader waiting. It does not know what is asked.
+Keeps rule 1 on the wire: one exchange at a time, and a line on which bytes came while nobody was asking, or more than the
+answer had, is never used again; rule 3: whoever reads an answer hears of its connection's end at once; rule 7: what is
+unread is bounded. It does not know what is asked, nor of other lines.
+
+Theory. A line has one timer, for whatever it waits for: an answer, more of it, or its next use. The time that is meant is
+a number; the timer is only set anew when it would come too late, and when it comes too soon it sets itself to that number.
+So an exchange costs no timer at all while lines are busy.
 """
 
 import asyncio
+import errno
+import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from enum import Enum
+from typing import cast
 
-import aiohttp
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from edgecache.clusters.fault import Fault
+from edgecache.clusters.wire import Malformed, Peer, Reading, Stage
 
-#: Every time-out is ours: aiohttp's defaults cut long speech after 300 s.
-NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-#: As many unclean connections are thrown away for one request; more than a pool has for one host by default.
-MAX_UNCLEAN = 32
-
-
-#: Over what this task's last request went: with a short answer its connection is given back before we see it.
-went_over: ContextVar[asyncio.BaseTransport | None] = ContextVar("went_over", default=None)
+#: A reader that is so far behind lets TCP slow the upstream down; when it is half as far, the upstream goes on.
+MAX_UNREAD_BYTES = 256 << 10
+#: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
+CLOCK_S = 0.002
 #: Where Linux has the smoothed round trip in its `struct tcp_info`, in microseconds (include/uapi/linux/tcp.h).
 _TCPI_RTT = struct.Struct("@68xI")
 
 
-class CleanConnector(aiohttp.TCPConnector):
-    """A pool that never hands out a connection on which bytes came while nobody was asking.
+class State(Enum):
+    """What a line is doing."""
 
-    aiohttp 3.14 keeps such bytes and gives them to the next request as its answer: another utterance's audio.
-    """
+    IDLE = "idle"  # warm; nobody is asking
+    ASKED = "asked"  # a request was sent; its answer's head is not whole
+    ANSWERING = "answering"  # the body comes in, or is there and not yet read
+    GONE = "gone"
 
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        for _ in range(MAX_UNCLEAN):
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is not None and not connection.protocol.should_close:
-                went_over.set(connection.transport)
-                return connection
-            connection.close()
-        raise aiohttp.ClientConnectionError("it speaks on connections before it is asked")
+
+class Event(Enum):
+    """What happens to a line."""
+
+    ASK = "ask"
+    HEAD = "head"
+    DONE = "done"  # read to the end of an answer behind which it may be used again
+    END = "end"  # closed, by whichever side, or thrown away
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.IDLE, Event.ASK): State.ASKED,
+    (State.ASKED, Event.HEAD): State.ANSWERING,
+    (State.ANSWERING, Event.DONE): State.IDLE,
+    (State.IDLE, Event.END): State.GONE,
+    (State.ASKED, Event.END): State.GONE,
+    (State.ANSWERING, Event.END): State.GONE,
+}
+
+
+class LineFault(Exception):
+    """What went wrong with a line or with getting one. detail: safe for logs."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault = fault
+        self.detail = detail
+
+
+def named(error: OSError) -> str:
+    """The system's name for an error."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
+
+
+class Line(asyncio.Protocol):
+    """One connection to an upstream. used: it has been asked before."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.state = State.IDLE
+        self.used = False
+        self.transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._peek: select.poll | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._due_at = 0.0
+        self._late = False
+        # Of one exchange.
+        self._reading = Reading()
+        self._failure: LineFault | None = None
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
+        self._held_back = False
+        self._closed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Line {self.peer.host}:{self.peer.port} {self.state.value}>"
+
+    # What whoever asks calls.
+
+    def ask(self, request: bytes) -> None:
+        """Sends a request; the line was idle a moment ago."""
+        self._reading, self._failure = Reading(), None
+        if self.state is State.GONE or self.transport is None:
+            self._failure = LineFault(Fault.BROKEN, "closed the connection before it was asked")
+            return
+        self._move(Event.ASK)
+        self.transport.write(request)
+
+    async def head(self, due_at: float) -> Reading:
+        """The answer, when its head is whole. LineFault; TimeoutError: not by then."""
+        while self._failure is None and self._reading.stage is Stage.HEAD:
+            await self._wait(due_at)
+        if self._failure is not None:
+            raise self._failure
+        return self._reading
+
+    async def read(self, due_at: float) -> bytes:
+        """More of the body, all that is there; empty at its end. LineFault: it broke off; TimeoutError: nothing by then."""
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._unread:
+                return self._taken()
+            if self._closed or self._reading.stage is Stage.END:
+                return b""
+            await self._wait(due_at)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether not a single byte of the answer came."""
+        return not self._reading.begun
+
+    @property
+    def fit(self) -> bool:
+        """Whether it may be asked: nobody has said anything on it, or closed it, as far as this side can know by now."""
+        return self.state is State.IDLE and (self._peek is None or not self._peek.poll(0))
+
+    def rest(self, keep_s: float) -> bool:
+        """The exchange is over. True: it waits for its next; False: it could not, and is thrown away."""
+        reading = self._reading
+        read = self.state is State.ANSWERING and reading.stage is Stage.END and not self._unread
+        if not (read and reading.keeps and reading.framed and self._failure is None):
+            self.drop()
+            return False
+        self._move(Event.DONE)
+        self.used = True
+        self._watch(self._loop.time() + keep_s)
+        return True
+
+    def drop(self) -> None:
+        """Throws it away, with all that is unread."""
+        if self.state is not State.GONE:
+            self._move(Event.END)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        if transport.get_extra_info("sslcontext") is None:  # TLS may well say something of its own
+            self._peek = select.poll()
+            self._peek.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.IDLE:
+            self.drop()
+            return
+        if self._failure is not None or self.state is State.GONE:
+            return
+        reading = self._reading
+        if reading.stage is Stage.END:  # the answer was whole; this is nobody's
+            self._fail(LineFault(Fault.BROKEN, "more came than the whole answer"), heard=False)
+            return
+        try:
+            body = reading.feed(data)
+        except Malformed as error:
+            fault = Fault.PROTOCOL if self.state is State.ASKED else Fault.BROKEN
+            self._fail(LineFault(fault, str(error)))
+            return
+        if self.state is State.ASKED and reading.stage is not Stage.HEAD:
+            self._move(Event.HEAD)
+        if body:
+            self._unread.append(body)
+            self._unread_bytes += len(body)
+            if self._unread_bytes > MAX_UNREAD_BYTES and not self._held_back and self.transport is not None:
+                self._held_back = True
+                self.transport.pause_reading()
+        if body or self.state is State.ANSWERING:
+            self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        if self._failure is None and self.state in (State.ASKED, State.ANSWERING):
+            self._failure = self._ended(exc)
+        if self.state is not State.GONE:
+            self._move(Event.END)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.transport = self._peek = None
+        self._wake()
+
+    def _ended(self, exc: Exception | None) -> LineFault | None:
+        """What it is that the connection ended now; None: as the answer said."""
+        reading = self._reading
+        if reading.stage is Stage.END:
+            return None
+        if reading.stage is Stage.BODY and exc is None and not (reading.chunked or reading.length is not None):
+            return None
+        if isinstance(exc, OSError):
+            return LineFault(Fault.BROKEN, f"the connection broke ({named(exc)})")
+        when = "in mid-body" if reading.stage is Stage.BODY else "in the head" if reading.begun else "before an answer"
+        return LineFault(Fault.BROKEN, f"closed the connection {when}")
+
+    def _fail(self, fault: LineFault, *, heard: bool = True) -> None:
+        """Nothing on it is to be believed any more; heard: nor is what came before."""
+        if heard:
+            self._failure = fault
+        self.drop()
+        self._wake()
+
+    # Waiting.
+
+    def _taken(self) -> bytes:
+        unread, self._unread, self._unread_bytes = self._unread, [], 0
+        if self._held_back and self.transport is not None:
+            self._held_back = False
+            self.transport.resume_reading()
+        return unread[0] if len(unread) == 1 else b"".join(unread)
+
+    async def _wait(self, due_at: float) -> None:
+        self._late = False
+        self._watch(due_at)
+        waiter = self._waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+        if self._late:
+            raise TimeoutError
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _watch(self, due_at: float) -> None:
+        """Nothing by then is too late."""
+        self._due_at = due_at
+        if self._timer is None or self._timer_at > due_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = self._loop.call_at(due_at, self._tick), due_at
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._due_at - CLOCK_S:
+            self._watch(self._due_at)
+        elif self.state is State.IDLE:
+            self.drop()
+        elif self._waiter is not None:
+            self._late = True
+            self._wake()
+
+    def _move(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state, event]
 
 
 def tcp_rtt_s(transport: asyncio.BaseTransport | None) -> float | None:
@@ -56,48 +281,3 @@ def tcp_rtt_s(transport: asyncio.BaseTransport | None) -> float | None:
         return None
     (rtt_us,) = _TCPI_RTT.unpack(told) if len(told) == _TCPI_RTT.size else (0,)
     return float(rtt_us) / 1e6 if rtt_us else None
-
-
-def session(connector: aiohttp.TCPConnector, tracing: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """A session that adds nothing of its own: no cookies, no environment, no decoding, no time-outs."""
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=NO_TIMEOUTS,
-        auto_decompress=False,
-        trust_env=False,
-        trace_configs=[tracing],
-    )
-
-
-@contextmanager
-def heard_of_its_end(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """Breaks off the body when its connection ends without the body being told.
-
-    aiohttp 3.14 forgets the body when a later chunk is malformed: whoever reads it would wait until a time-out.
-    """
-    content = response.content
-
-    def end(_: asyncio.Future[None] | None = None) -> None:
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("the connection ended in mid-body"))
-
-    protocol = response.connection.protocol if response.connection is not None else None
-    closed = protocol.closed if protocol is not None else None
-    if closed is None:  # the body is already here, whole; or its connection is already gone
-        end()
-        yield
-        return
-    # The future outlives this exchange, with its connection: it keeps one callback, which only takes note of an error.
-    closed.remove_done_callback(_take_note)
-    closed.add_done_callback(_take_note)
-    closed.add_done_callback(end)
-    try:
-        yield
-    finally:
-        closed.remove_done_callback(end)
-
-
-def _take_note(closed: asyncio.Future[None]) -> None:
-    if not closed.cancelled():
-        closed.exception()

@@ -67,7 +67,6 @@ class Fleet:
     async def start(self, *, probing: bool = True) -> None:
         """Opens the connections and begins to measure; does not wait for the first measurement."""
         await self._lines.start()
-        self._probes.open()
         if not probing:
             return
         self._probers = [
@@ -223,7 +222,6 @@ class Fleet:
 
     async def probe_all(self) -> list[UpstreamStatus]:
         """Measures every upstream once and says what was found; needs no `start`, but a `close`."""
-        self._probes.open()
         await asyncio.gather(*(self.probe_once(name) for name in self._members))
         return self.status()
 

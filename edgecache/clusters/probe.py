@@ -8,16 +8,18 @@ when to probe.
 
 import asyncio
 from dataclasses import dataclass
-from types import SimpleNamespace
-
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
 from edgecache.clock import Clock
-from edgecache.clusters.cluster import Probing
-from edgecache.clusters.connections import CleanConnector, session, tcp_rtt_s, went_over
-from edgecache.clusters.upstream import USER_AGENT, explain
+from edgecache.clusters import wire
+from edgecache.clusters.cluster import Pool, Probing
+from edgecache.clusters.connections import Line, LineFault, tcp_rtt_s
+from edgecache.clusters.resolving import Resolver
+from edgecache.clusters.switchboard import Switchboard
+from edgecache.clusters.upstream import USER_AGENT
+from edgecache.clusters.wire import Target
 
+#: Each upstream is probed by one task, so these are bounds against mistakes.
+MAX_LINES, MAX_LINES_EACH = 10_000, 4
 #: An answer to a probe is read to here to keep its connection; a longer one costs the connection.
 MAX_BODY_BYTES = 64 << 10
 HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -32,101 +34,66 @@ class Probed:
     detail: str = ""
 
 
-class Lap:
-    """One exchange of a probe, as aiohttp's tracing sees it."""
-
-    __slots__ = ("_clock", "new_connection", "sent_at_s")
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.new_connection = False
-        self.sent_at_s = clock.monotonic()
-
-    def connecting(self) -> None:
-        """A new connection is made for it."""
-        self.new_connection = True
-
-    def sending(self) -> None:
-        """The request goes out now."""
-        self.sent_at_s = self._clock.monotonic()
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    async def connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.connecting()
-
-    async def sending(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.sending()
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_start.append(connecting)
-    tracing.on_request_headers_sent.append(sending)
-    return tracing
-
-
 class Probes:
     """The probes' own connections."""
 
-    def __init__(self, probing: Probing, dns_ttl_s: float, clock: Clock) -> None:
+    def __init__(self, probing: Probing, dns_ttl_s: float, clock: Clock, resolver: Resolver | None = None) -> None:
         self._probing = probing
-        self._dns_ttl_s = dns_ttl_s
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
-
-    def open(self) -> None:
-        """Opens them if they are not; a connection is made by the first probe of its upstream."""
-        if self._session is None:
-            # Each upstream is probed by one task, so this is a bound against mistakes.
-            connector = CleanConnector(
-                limit=0,
-                limit_per_host=4,
-                ttl_dns_cache=int(self._dns_ttl_s),
-                keepalive_timeout=max(60.0, 3 * self._probing.interval_s),
-            )
-            self._session = session(connector, _tracing())
+        self._resolver = resolver or Resolver(dns_ttl_s, clock)
+        keep_alive_s = max(60.0, 3 * probing.interval_s)
+        self._board = Switchboard(Pool(MAX_LINES, MAX_LINES_EACH, keep_alive_s=keep_alive_s), self._resolver)
 
     async def close(self) -> None:
         """Closes them."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._board.close()
+        await self._resolver.close()
 
-    async def probe(self, address: str) -> Probed:
-        """Measures once; over a connection that was new, twice, of which the first does not count."""
-        assert self._session is not None, "Probes are not open"
-        url = address + self._probing.path
+    async def probe(self, base_url: str, address: str | None = None) -> Probed:
+        """Measures once; over a connection that was new, twice, of which the first does not count.
+
+        address: where to connect, if not wherever the URL's host is found.
+        """
         try:
-            async with asyncio.timeout(self._probing.timeout_s):
-                probed, was_new = await self._lap(self._session, url)
-                if was_new and probed.alive:
-                    probed, _ = await self._lap(self._session, url)
-                return probed
+            to = wire.target(base_url + self._probing.path)
+        except ValueError:
+            return Probed(False, detail="its URL can't be used")
+        to = to if address is None else to._replace(peer=to.peer._replace(address=address))
+        by = asyncio.get_running_loop().time() + self._probing.timeout_s
+        try:
+            probed, was_new = await self._lap(to, by)
+            if was_new and probed.alive:
+                probed, _ = await self._lap(to, by)
+            return probed
         except TimeoutError:
             return Probed(False, detail="no answer to a probe in time")
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            return Probed(False, detail=explain(error)[1])
+        except LineFault as error:
+            return Probed(False, detail=error.detail)
 
-    async def _lap(self, over: aiohttp.ClientSession, url: str) -> tuple[Probed, bool]:
-        lap = Lap(self._clock)
-        response = await over.get(url, headers=HEADERS, allow_redirects=False, trace_request_ctx=lap)
-        rtt_s = max(0.0, self._clock.monotonic() - lap.sent_at_s)
-        by_tcp_s = tcp_rtt_s(went_over.get()) if self._probing.measure == "tcp" else None
-        if by_tcp_s is not None:  # TCP smooths: a path that became shorter shows in the answer first
-            rtt_s = min(rtt_s, by_tcp_s)
+    async def _lap(self, to: Target, by: float) -> tuple[Probed, bool]:
+        line = await self._board.take(to.peer, by, self._probing.timeout_s)
         try:
-            await _drain(response)
+            was_new = not line.used
+            sent_at_s = self._clock.monotonic()
+            line.ask(wire.request("GET", to, HEADERS.items()))
+            reading = await line.head(by)
+            rtt_s = max(0.0, self._clock.monotonic() - sent_at_s)
+            by_tcp_s = tcp_rtt_s(line.transport) if self._probing.measure == "tcp" else None
+            if by_tcp_s is not None:  # TCP smooths: a path that became shorter shows in the answer first
+                rtt_s = min(rtt_s, by_tcp_s)
+            await _drain(line, by)
         finally:
-            response.close()
-        alive = response.status < 500
-        detail = "" if alive else f"status {response.status} to a probe"
-        return Probed(alive, rtt_s if alive else None, detail), lap.new_connection
+            self._board.give_back(line)
+        alive = reading.status < 500
+        detail = "" if alive else f"status {reading.status} to a probe"
+        return Probed(alive, rtt_s if alive else None, detail), was_new
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(line: Line, by: float) -> None:
     """Reads the body, so that the connection can be used again; gives up on a long one."""
     seen = 0
     while seen <= MAX_BODY_BYTES:
-        chunk = await response.content.readany()
+        chunk = await line.read(by)
         if not chunk:
             return
         seen += len(chunk)
