@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 WRITE_BYTES = 64 << 10
 
 
+class Unhurried(web.StreamResponse):
+    """An answer whose head leaves with its first bytes, in one system call and one packet.
+
+    The head of a `StreamResponse` leaves at once; a stream of ours only begins when there is audio.
+    """
+
+    _send_headers_immediately = False
+
+
 class Exchange:
     """One request under way."""
 
@@ -127,15 +136,17 @@ class Exchange:
     @asynccontextmanager
     async def stream(self, headers: Mapping[str, str]) -> "AsyncIterator[Stream]":
         """A chunked answer: ended when the block is left, broken off when the block fails."""
-        answer = self._answer(200, headers)
+        answer = self._answer(200, headers, Unhurried)
         answer.enable_chunked_encoding()
         await answer.prepare(self.request)
         yield Stream(self, answer)
         await self._end(answer)
 
-    def _answer(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
+    def _answer(
+        self, status: int, headers: Mapping[str, str], kind: type[web.StreamResponse] = web.StreamResponse
+    ) -> web.StreamResponse:
         self.status = status
-        answer = web.StreamResponse(status=status, headers=headers)
+        answer = kind(status=status, headers=headers)
         answer.headers["Server"] = SERVER
         answer.headers["X-Request-Id"] = self.request_id
         if self.closing:
@@ -147,6 +158,17 @@ class Exchange:
             self._first_byte_s = self._clock.monotonic()
         with self._patience():
             await answer.write(chunk)
+        self._sent_bytes += len(chunk)
+
+    async def _pass_on(self, chunk: bytes) -> None:
+        """One chunk of a chunked answer whose head is out, past aiohttp: it costs a timer only if the client is behind."""
+        transport = self.request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("The client is gone.")
+        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        if self.request.protocol.writing_paused:
+            with self._patience():
+                await self.request.writer.drain()
         self._sent_bytes += len(chunk)
 
     async def _end(self, answer: web.StreamResponse, last: bytes | memoryview = b"") -> None:
@@ -177,11 +199,12 @@ class Exchange:
 class Stream:
     """A chunked answer under way."""
 
-    __slots__ = ("_answer", "_exchange")
+    __slots__ = ("_answer", "_begun", "_exchange")
 
     def __init__(self, exchange: Exchange, answer: web.StreamResponse) -> None:
         self._exchange = exchange
         self._answer = answer
+        self._begun = False
 
     @property
     def answer(self) -> web.StreamResponse:
@@ -190,4 +213,8 @@ class Stream:
 
     async def write(self, chunk: bytes) -> None:
         """More bytes. ConnectionError: the client is gone, or reads nothing."""
-        await self._exchange._write(self._answer, chunk)
+        if self._begun:
+            await self._exchange._pass_on(chunk)
+        else:
+            self._begun = True
+            await self._exchange._write(self._answer, chunk)
