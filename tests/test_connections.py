@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from edgecache.clusters.cluster import Pool
 from edgecache.clusters.connections import MAX_UNREAD_BYTES
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.resolving import Resolver
-from tests.redis_server import CERTIFICATE, trusted_only_by_tests
+from tests.redis_server import CERTIFICATE
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, Step, chunked, head, whole
 from tests.test_upstream import AUDIO, CL, heard, opened, order
 
@@ -213,28 +214,43 @@ async def test_tries_a_names_other_addresses() -> None:
         assert await heard(lines, f"http://tts.invalid:{upstream.port}") == (AUDIO, True)
 
 
-def trusting() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(CERTIFICATE))
+#: Ended years ago; else it would do.
+EXPIRED = CERTIFICATE.with_name("expired.pem")
+
+
+def presenting(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def trusting(*certificates: Path) -> ssl.SSLContext | None:
+    """Only these; None: as this machine does."""
+    if not certificates:
+        return None
+    return ssl.create_default_context(cafile=str(certificates[0]))
 
 
 async def test_asks_over_tls_whom_it_trusts_and_keeps_the_connection() -> None:
-    async with ScriptedUpstream([whole(AUDIO)], tls=trusted_only_by_tests()) as upstream:
-        async with opened(tls=trusting()) as lines:
+    async with ScriptedUpstream([whole(AUDIO)], tls=presenting(CERTIFICATE)) as upstream:
+        async with opened(tls=trusting(CERTIFICATE)) as lines:
             for _ in range(2):
                 assert await heard(lines, upstream.url) == (AUDIO, True)
         assert [each.connection for each in upstream.requests] == [1, 1]
 
 
 @pytest.mark.parametrize(
-    ("host", "tls"),
+    ("certificate", "host", "trusted"),
     [
-        pytest.param("127.0.0.1", None, id="unknown to this machine"),
-        pytest.param("localhost", "trusting", id="for another name"),
+        pytest.param(CERTIFICATE, "127.0.0.1", (), id="unknown to this machine"),
+        pytest.param(CERTIFICATE, "localhost", (CERTIFICATE,), id="for another name"),
+        pytest.param(EXPIRED, "127.0.0.1", (EXPIRED,), id="expired"),
+        pytest.param(CERTIFICATE, "127.0.0.1", (EXPIRED,), id="of another authority"),
     ],
 )
-async def test_tells_nothing_to_whom_it_can_not_trust(host: str, tls: str | None) -> None:
-    async with ScriptedUpstream([whole(AUDIO)], tls=trusted_only_by_tests()) as upstream:
-        async with opened(tls=trusting() if tls else None) as lines:
+async def test_tells_nothing_to_whom_it_can_not_trust(certificate: Path, host: str, trusted: tuple[Path, ...]) -> None:
+    async with ScriptedUpstream([whole(AUDIO)], tls=presenting(certificate)) as upstream:
+        async with opened(tls=trusting(*trusted)) as lines:
             with pytest.raises(UpstreamFault, match="TLS handshake or certificate refused") as met:
                 await heard(lines, f"https://{host}:{upstream.port}")
             assert met.value.fault is Fault.CONNECT
