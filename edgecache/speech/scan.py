@@ -113,7 +113,8 @@ class Scan:
         self._cut = False
         self._opening: bytes | None = b"" if self.sniffs else None
         self._held = bytearray()
-        self._skipped = 0
+        #: Bytes that the current step has had.
+        self._had = 0
         self._walk: Walk | None = self.walk()
         self._step: Step = next(self._walk)
 
@@ -148,23 +149,24 @@ class Scan:
 
     def _advance(self, chunk: bytes, at: int) -> int:
         """Give the current step what it lacks; how many bytes it took."""
-        match self._step:
-            case Take(length):
-                used = min(length - len(self._held), len(chunk) - at)
-                self._held += chunk[at : at + used]
-                self.position += used
-                if len(self._held) == length:
-                    self._resume(self._let_go())
-            case Skip(length):
-                used = min(length - self._skipped, len(chunk) - at)
-                self._skipped += used
-                self.position += used
-                if self._skipped == length:
-                    self._resume(b"")
-            case Some():
-                used = len(chunk) - at
-                self.position += used
-                self._resume(chunk[at:])
+        step, here = self._step, len(chunk) - at
+        if isinstance(step, Some):
+            self.position += here
+            self._resume(chunk[at:])
+            return here
+        used = min(step.length - self._had, here)
+        self.position += used
+        self._had += used
+        satisfied = self._had == step.length
+        if isinstance(step, Skip):
+            if satisfied:
+                self._resume(b"")
+        elif satisfied and used == step.length:
+            self._resume(chunk[at : at + used])
+        else:
+            self._held += chunk[at : at + used]
+            if satisfied:
+                self._resume(self._let_go())
         return used
 
     def _let_go(self) -> bytes:
@@ -174,7 +176,7 @@ class Scan:
 
     def _resume(self, brought: bytes) -> None:
         """Let the walk go on to the next step that needs something; when it is over, the rest goes by unseen."""
-        self._skipped = 0
+        self._had = 0
         walk = self._walk
         if walk is None:
             return

@@ -149,7 +149,7 @@ def _real(size: int, placeholder_from: int = PLACEHOLDER_FROM) -> int:
 
 
 def _is_name(name: bytes) -> bool:
-    return all(0x20 <= letter < 0x7F for letter in name)
+    return name.isascii() and name.decode().isprintable()
 
 
 def _fmt(content: bytes) -> _Fmt:
