@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ROOT   := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench lint clean redis
+.PHONY: demo test check bench lint clean redis players
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgecache needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -28,12 +28,19 @@ redis:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
 	  { echo "The tests need a Redis to start: apt-get install redis-server (as root), or put redis-server on PATH." >&2; exit 1; }
 
+# Players that nobody here wrote decode what is served. Without them their tests are skipped and say so.
+players:
+	@{ command -v sox && command -v ffmpeg; } >/dev/null || { [ "$(ROOT)" = yes ] && command -v apt-get >/dev/null && \
+	  echo "Installing sox and ffmpeg ..." && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends sox libsox-fmt-mp3 ffmpeg >/dev/null; } || \
+	  echo "Some tests want players: apt-get install sox libsox-fmt-mp3 ffmpeg (as root)." >&2
+
 ## A small world on this machine: two demo clusters, Redis if installed, and an edge in front.
 demo: $(STAMP)
 	@exec $(BIN)/edgecache demo
 
 ## Everything: format, lint, types, import contract, tests.
-test: redis lint
+test: redis players lint
 	@$(BIN)/python -m pytest -q
 
 lint check: $(VENV)/.tested

@@ -137,6 +137,7 @@ class Node:
             edge=self.edge,
             gate=self.gate,
             limits=limits,
+            long_text=self.settings.long_text,
             freshness=self.settings.cache.freshness,
             readiness=self.readiness,
             clock=self.clock,

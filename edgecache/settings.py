@@ -22,6 +22,7 @@ from edgecache.clusters.routing import Route
 from edgecache.delivery.auth import Auth
 from edgecache.delivery.limits import FastLane, Listen, RequestLimits
 from edgecache.fill.fills import FillLimits
+from edgecache.fill.longform import LongText
 from edgecache.ops.log import Logging
 from edgecache.option import option, required
 from edgecache.store.tiers import MemoryLimits, RedisAccess
@@ -86,6 +87,7 @@ class Settings:
     selection: SelectionPolicy = option(SelectionPolicy, "Which cluster is asked of those that are near and well.")
     fills: FillLimits = option(FillLimits, "Bounds on what is under way.")
     limits: RequestLimits = option(RequestLimits, "Bounds on what a client may send, and how slowly.")
+    long_text: LongText = option(LongText, "When text is spoken sentence by sentence, and how.")
     fast_lane: FastLane = option(FastLane, "How hits are answered without delay.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)

@@ -9,7 +9,9 @@ import re
 import secrets
 
 from edgecache.cache import status as cache_status
-from edgecache.fill.edge import Recorded
+from edgecache.cache.lookup import Reason, Tier
+from edgecache.cache.status import Result
+from edgecache.fill.edge import Live, Recorded, Speech
 
 SERVER = "edgecache"
 AUDIO_PATH = "/v1/audio/"
@@ -53,6 +55,40 @@ def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[s
     if method != "POST":
         headers["Accept-Ranges"] = "bytes"
     return headers
+
+
+def forwarded(node: str, live: Live, method: str, elapsed_ms: str, ttl_s: float) -> dict[str, str]:
+    """The headers of speech that is being made. ttl_s: how long it will be fresh."""
+    head = live.head
+    told = cache_status.forwarded(
+        node, live.reason, head.cluster, collapsed=live.joined, stored_ttl_s=ttl_s if head.stored else None
+    )
+    headers = {
+        "Content-Type": head.media_type,
+        "Cache-Control": cache_control(method),
+        "Cache-Status": told,
+        "Server-Timing": f"cache;desc=miss;dur={elapsed_ms}, upstream;dur={head.first_audio_s * 1000:.2f}",
+        "X-Accel-Buffering": "no",
+    }
+    if head.stored:
+        headers["Content-Location"] = AUDIO_PATH + live.flight.key
+    return headers
+
+
+def result(speech: Speech) -> Result:
+    """How the cache did, in one word."""
+    if isinstance(speech, Recorded):
+        return _RECORDED[speech.tier] if speech.forward_status is None else Result.STALE
+    return Result.COLLAPSED if speech.joined else _FORWARDED[speech.reason]
+
+
+_RECORDED = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
+_FORWARDED = {
+    Reason.URI_MISS: Result.MISS,
+    Reason.STALE: Result.MISS,
+    Reason.REQUEST: Result.MISS,
+    Reason.BYPASS: Result.BYPASS,
+}
 
 
 def cache_control(method: str) -> str:

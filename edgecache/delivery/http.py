@@ -13,8 +13,8 @@ from aiohttp import web
 
 from edgecache.cache import status as cache_status
 from edgecache.cache.key import Key, is_key
-from edgecache.cache.lookup import Asked, Directives, Freshness, Reason, Tier
-from edgecache.cache.status import Outcome, Result
+from edgecache.cache.lookup import Asked, Directives, Freshness
+from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock
 from edgecache.delivery.auth import Gate, presented
@@ -22,13 +22,15 @@ from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framing import check, loop_passed, read_body
-from edgecache.delivery.head import AUDIO_PATH, acceptable, cache_control, duration, recorded
+from edgecache.delivery.head import AUDIO_PATH, acceptable, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
 from edgecache.dialects import speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
+from edgecache.fill.longform import LongText
 from edgecache.speech.utterance import Utterance
 
 
@@ -40,6 +42,7 @@ class Service:
     edge: Edge
     gate: Gate
     limits: RequestLimits
+    long_text: LongText
     freshness: Freshness
     readiness: Readiness
     clock: Clock
@@ -132,7 +135,7 @@ class Http:
     async def _post(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
         exchange.body = await read_body(exchange.request, self._service.limits)
-        return await self._speak(exchange, speeko.read(exchange.body, self._service.limits.text_characters))
+        return await self._deliver(exchange, speeko.request(exchange.body, self._longest()))
 
     async def _post_stream(self, exchange: Exchange) -> web.StreamResponse:
         if not acceptable(exchange.request.headers.get("Accept", "*/*")):
@@ -142,10 +145,29 @@ class Http:
     async def _get(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
         query = exchange.request.raw_path.partition("?")[2]
-        utterance = speeko.read_query(query, self._service.limits.text_characters)
+        asked = speeko.query_request(query, self._longest())
         if exchange.request.method == "HEAD":
-            return await self._probe(exchange, self._wish(exchange, utterance))
-        return await self._speak(exchange, utterance)
+            return await self._probe(exchange, self._wish(exchange, asked.utterance))
+        return await self._deliver(exchange, asked)
+
+    def _longest(self) -> int:
+        return max(self._service.limits.text_characters, self._service.long_text.max_characters)
+
+    async def _deliver(self, exchange: Exchange, asked: speeko.Request) -> web.StreamResponse:
+        """Whole, or sentence by sentence."""
+        settings, whole_characters = self._service.long_text, self._service.limits.text_characters
+        http_1_1 = exchange.request.version >= (1, 1)
+        if not by_sentence(asked, settings, whole_characters, http_1_1=http_1_1):
+            return await self._speak(exchange, asked.utterance)
+        wish = self._wish(exchange, asked.utterance)
+        try:
+            return await LongAnswer(exchange, self._edge, wish, settings).send(
+                self._service.node, self._service.freshness
+            )
+        except ClientError as error:
+            if exchange.status or not may_be_whole(asked, whole_characters, error):
+                raise
+            return await self._speak(exchange, asked.utterance)
 
     async def _get_audio(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
@@ -192,7 +214,7 @@ class Http:
 
     async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
         recording, request = found.recording, exchange.request
-        exchange.result = _RECORDED[found.tier] if found.forward_status is None else Result.STALE
+        exchange.result = result(found)
         exchange.cluster = recording.facts.cluster
         headers = recorded(self._service.node, found, request.method, duration(exchange.elapsed_ms()))
         if found.forward_status is None:
@@ -218,9 +240,10 @@ class Http:
             lane.learn(said, request.raw_path.encode(), exchange.body)
 
     async def _send_live(self, exchange: Exchange, live: Live) -> web.StreamResponse:
-        exchange.result = Result.COLLAPSED if live.joined else _FORWARDED[live.reason]
+        exchange.result = result(live)
         exchange.cluster = live.head.cluster
-        headers = self._live_head(exchange, live)
+        took = duration(exchange.elapsed_ms())
+        headers = forwarded(self._service.node, live, exchange.request.method, took, self._service.freshness.ttl_s)
         flight, position = live.flight, 0
         with flight.reading():
             if exchange.request.version < (1, 1):
@@ -231,26 +254,6 @@ class Http:
                     await stream.write(chunk)
                     position += len(chunk)
             return stream.answer
-
-    def _live_head(self, exchange: Exchange, live: Live) -> dict[str, str]:
-        head, elapsed_ms = live.head, exchange.elapsed_ms()
-        told = cache_status.forwarded(
-            self._service.node,
-            live.reason,
-            head.cluster,
-            collapsed=live.joined,
-            stored_ttl_s=self._service.freshness.ttl_s if head.stored else None,
-        )
-        headers = {
-            "Content-Type": head.media_type,
-            "Cache-Control": cache_control(exchange.request.method),
-            "Cache-Status": told,
-            "Server-Timing": f"cache;desc=miss;dur={elapsed_ms:.2f}, upstream;dur={head.first_audio_s * 1000:.2f}",
-            "X-Accel-Buffering": "no",
-        }
-        if head.stored:
-            headers["Content-Location"] = AUDIO_PATH + live.flight.key
-        return headers
 
     # Health.
 
@@ -287,12 +290,3 @@ def _directives(lines: "list[str] | tuple[str, ...]") -> Directives:
         no_store="no-store" in named,
         only_if_cached="only-if-cached" in named,
     )
-
-
-_RECORDED = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
-_FORWARDED = {
-    Reason.URI_MISS: Result.MISS,
-    Reason.STALE: Result.MISS,
-    Reason.REQUEST: Result.MISS,
-    Reason.BYPASS: Result.BYPASS,
-}

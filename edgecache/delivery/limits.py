@@ -9,8 +9,8 @@ from edgecache.option import option
 class RequestLimits:
     """Past a bound the answer is a clear 4xx/5xx, not a slow death."""
 
-    body_bytes: int = option(64 << 10, "The largest request body.", minimum=1)
-    text_characters: int = option(5000, "The longest text, in code points.", minimum=1)
+    body_bytes: int = option(512 << 10, "The largest request body.", minimum=1)
+    text_characters: int = option(5000, "The longest text that is asked for whole, in code points.", minimum=1)
     connections: int = option(10_000, "Client connections at once.", minimum=1)
     header_timeout_s: float = option(5.0, "To send a whole request head.", minimum=0.05)
     body_timeout_s: float = option(10.0, "To send a whole request body.", minimum=0.05)

@@ -7,6 +7,7 @@ the edge can read another meaning than the key has.
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,6 +20,8 @@ from edgecache.speech.utterance import Utterance, Value, utterance
 DEFAULTS: Mapping[str, Value] = {"voice_id": "default", "language": "en", "speaking_rate": 1}
 #: Fields that are numbers, also where a query string spells them.
 NUMBERS = ("speaking_rate", "sample_rate")
+#: How a text is to be spoken: each sentence for itself, or all at once. A directive of delivery, never forwarded.
+CHUNKINGS = ("sentence", "none")
 WORDS = ("voice_id", "language", "format")
 #: Identifiers longer than this are a mistake or an attack.
 MAX_WORD = 256
@@ -28,8 +31,20 @@ RATES = (0.05, 20.0)
 SAMPLE_RATES_HZ = (4_000, 384_000)
 
 
+class Request(NamedTuple):
+    """What is asked for, and how it is to be delivered: `chunking` changes no audio, so it is no part of the utterance."""
+
+    utterance: Utterance
+    chunking: str | None = None
+
+
 def read(body: bytes, max_characters: int) -> Utterance:
     """The utterance that a JSON body asks for. ClientError: it does not ask for one."""
+    return request(body, max_characters).utterance
+
+
+def request(body: bytes, max_characters: int) -> Request:
+    """The same, with what it says of delivery."""
     try:
         fields = _decoder.decode(body.decode())
     except UnicodeDecodeError as error:
@@ -49,6 +64,11 @@ def read(body: bytes, max_characters: int) -> Utterance:
 
 def read_query(query: str, max_characters: int) -> Utterance:
     """The utterance that a query string asks for: the same as the JSON with the same fields."""
+    return query_request(query, max_characters).utterance
+
+
+def query_request(query: str, max_characters: int) -> Request:
+    """The same, with what it says of delivery."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS, encoding="utf-8", errors="strict")
     except UnicodeDecodeError as error:
@@ -106,7 +126,7 @@ def _number(name: str, spelled: str) -> Value:
         raise ClientError(400, "bad_type", f"{name} must be a number.", param=name) from error
 
 
-def _checked(fields: dict[str, Value], max_characters: int) -> Utterance:
+def _checked(fields: dict[str, Value], max_characters: int) -> Request:
     if len(fields) > MAX_FIELDS:
         raise ClientError(400, "too_many_fields", f"More than {MAX_FIELDS} fields.")
     text = fields.get("text")
@@ -120,9 +140,12 @@ def _checked(fields: dict[str, Value], max_characters: int) -> Utterance:
         raise ClientError(
             413, "text_too_long", f"text has {len(text)} characters; this edge takes {max_characters}.", param="text"
         )
+    chunking = fields.pop("chunking", None)
+    if chunking is not None and chunking not in CHUNKINGS:
+        raise ClientError(400, "bad_chunking", f"chunking must be one of {', '.join(CHUNKINGS)}.", param="chunking")
     wanted = utterance({**DEFAULTS, **{name: value for name, value in fields.items() if value is not None}})
     _check_types(wanted.fields)
-    return wanted
+    return Request(wanted, None if chunking is None else str(chunking))
 
 
 def _check_types(fields: Mapping[str, Value]) -> None:

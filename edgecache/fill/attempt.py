@@ -20,6 +20,7 @@ from edgecache.fill.flight import Flight, Head
 from edgecache.fill.seal import BreakOff, EndUnstored, Seal, ending
 from edgecache.speech.formats import Expected, Inspector, Measured, NotAudio, inspector
 from edgecache.speech.utterance import Utterance
+from edgecache.speech.wav import with_true_sizes
 
 
 class Answer(Protocol):
@@ -154,6 +155,8 @@ class Attempt:
 
     def _recording(self, head: Head, measured: Measured) -> Recording:
         audio = self._flight.rendering.collapse()
+        if measured.container == "wav":
+            audio = with_true_sizes(audio)
         facts = Facts(
             media_type=head.media_type,
             container=measured.container,

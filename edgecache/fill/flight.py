@@ -208,6 +208,11 @@ class Flight:
                 return b""
             await self._changed()
 
+    def intact(self) -> None:
+        """SpeechError: it has broken off already, whatever of it can still be read."""
+        if self.state is State.BROKEN:
+            raise self._error()
+
     async def whole(self) -> bytes:
         """All bytes, once it is over; shared, not a copy. SpeechError: it broke off."""
         while not self.over:

@@ -83,19 +83,25 @@ _SCANS: Mapping[str, Callable[[Expected], Scan]] = {"wav": Wav, "mp3": Mpeg, "og
 
 def inspector(media_type: str, expected: Expected) -> Inspector:
     """Listens to a body of this `Content-Type`. NotAudio: it is no audio, or not the kind that was asked for."""
-    subtype, parameters = _audio(media_type)
-    satisfying = _satisfying(expected.format)
-    if subtype:
-        kind = _KINDS.get(subtype, "other")
-    elif satisfying:
-        kind = satisfying[0]
-    else:
-        raise NotAudio("media_type", "the cluster said application/octet-stream and no known format was asked for")
-    if satisfying and kind != "other" and kind not in satisfying:
-        raise NotAudio("format_mismatch", f"{expected.format} was asked for and the cluster said audio/{subtype}")
+    kind, subtype, parameters = kind_of(media_type, expected)
     if kind in ("pcm", "g711"):
         return Pcm(expected, layout(subtype, parameters, expected))
     return _SCANS.get(kind, _Other)(expected)
+
+
+def kind_of(media_type: str, expected: Expected) -> tuple[str, str, dict[str, str]]:
+    """The kind of bytes that this `Content-Type` stands for, its subtype and its parameters. NotAudio: as in `inspector`."""
+    subtype, parameters = _audio(media_type)
+    wanted = satisfying(expected.format)
+    if subtype:
+        kind = _KINDS.get(subtype, "other")
+    elif wanted:
+        kind = wanted[0]
+    else:
+        raise NotAudio("media_type", "the cluster said application/octet-stream and no known format was asked for")
+    if wanted and kind != "other" and kind not in wanted:
+        raise NotAudio("format_mismatch", f"{expected.format} was asked for and the cluster said audio/{subtype}")
+    return kind, subtype, parameters
 
 
 def _audio(media_type: str) -> tuple[str, dict[str, str]]:
@@ -113,7 +119,7 @@ def _audio(media_type: str) -> tuple[str, dict[str, str]]:
             raise NotAudio("media_type", f"the cluster answered with {said}, which is not audio")
 
 
-def _satisfying(asked: str | None) -> tuple[str, ...]:
+def satisfying(asked: str | None) -> tuple[str, ...]:
     """The kinds that a format asked for may come as; none if it is not known. "mp3_44100_128" is mp3."""
     if asked is None:
         return ()

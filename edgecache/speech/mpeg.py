@@ -73,6 +73,16 @@ def frame(head: bytes) -> Frame | None:
     )
 
 
+def tag_bytes(head: bytes) -> int:
+    """How long the tag is that these ten bytes begin; 0: they begin none."""
+    if head[:3] == b"TAG":
+        return _ID3V1_BYTES
+    if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 0x7F:
+        return 0
+    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+    return 10 + size + (10 if head[5] & 0x10 else 0)
+
+
 class Mpeg(Scan):
     """An MP3 being read. Layers I and II, which `audio/mpeg` may be too, are read the same way."""
 

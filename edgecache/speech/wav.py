@@ -15,6 +15,8 @@ MAX_HEADER_BYTES = 64 * 1024
 #: From here up a size is a placeholder: sox and espeak-ng write 0x7FFFF000, ffmpeg 0xFFFFFFFF, others that less a
 #: header's length. A real sound of 2 GiB is far beyond what an edge stores.
 PLACEHOLDER_FROM = 0x7FFF0000
+#: Sound "to the end" in heads of ours. sox takes it without a warning, and 0xFFFFFFFF with one.
+OPEN_BYTES = 0x7FFFF000
 
 _CHUNK = struct.Struct("<4sI")
 _FMT = struct.Struct("<HHIIHH")
@@ -42,6 +44,11 @@ class Wav(Scan):
     """A WAV being read."""
 
     container = "wav"
+    #: The format chunk as it came, where the sound begins, and how long it is (REST: to the end), once it is audible.
+    format_chunk = b""
+    sound_at = 0
+    sound_bytes = 0
+    frame_bytes = 0
     _fmt: _Fmt | None = None
     _riff_bytes = 0
     _announced_bytes = 0
@@ -88,7 +95,7 @@ class Wav(Scan):
             if self.cut():
                 return
             if name == b"fmt ":
-                self._fmt = _fmt(content)
+                self._fmt, self.format_chunk = _fmt(content), content
                 self.sample_rate_hz, self.channels = self._fmt.sample_rate_hz, self._fmt.channels
             elif name == b"ds64" and size >= _SIZES.size:
                 riff_bytes, sound_bytes = _SIZES.unpack_from(content)
@@ -106,6 +113,7 @@ class Wav(Scan):
 
     def _sound(self, fmt: _Fmt) -> Walk:
         began, size = self.position, self._announced_bytes
+        self.sound_at, self.sound_bytes, self.frame_bytes = began, size, fmt.frame_bytes
         if size < fmt.frame_bytes:
             yield Skip(size + size % 2)
             return
@@ -141,6 +149,32 @@ class Wav(Scan):
             if self.cut():
                 self.why = self.why or ("wav_short" if self.position < ends else "")
                 return
+
+
+def opening(format_chunk: bytes) -> bytes:
+    """The head of a WAV whose length is not known yet, as sox writes it into a pipe: what all players play to the end."""
+    fmt = _CHUNK.pack(b"fmt ", len(format_chunk)) + format_chunk
+    head_bytes = 4 + len(fmt) + _CHUNK.size
+    return _CHUNK.pack(b"RIFF", OPEN_BYTES + head_bytes) + b"WAVE" + fmt + _CHUNK.pack(b"data", OPEN_BYTES)
+
+
+def with_true_sizes(sound: bytes) -> bytes:
+    """A whole WAV, as long as before, that says how long it is where its writer could not know.
+
+    RF64, which says it elsewhere, is left as it is.
+    """
+    riff_bytes, at = int.from_bytes(sound[4:8], "little"), 12
+    while sound[:4] == b"RIFF" and at + _CHUNK.size <= len(sound):
+        name, size = _CHUNK.unpack_from(sound, at)
+        at += _CHUNK.size
+        if name == b"data":
+            true_bytes = size if _real(size) else len(sound) - at
+            if (size, _real(riff_bytes)) == (true_bytes, riff_bytes):
+                break
+            head = b"RIFF" + (len(sound) - 8).to_bytes(4, "little") + sound[8 : at - 4]
+            return b"".join((head, true_bytes.to_bytes(4, "little"), memoryview(sound)[at:]))
+        at += size + size % 2
+    return sound
 
 
 def _real(size: int, placeholder_from: int = PLACEHOLDER_FROM) -> int:
