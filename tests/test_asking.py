@@ -7,7 +7,7 @@ import pytest
 
 from edgecache.commands.addresses import address, listening
 from edgecache.commands.asking import Target
-from edgecache.commands.saying import say, wanted
+from edgecache.commands.saying import Spoken, say, wanted
 from edgecache.commands.terminal import Misused, Refused
 from tests.command_line import answering
 
@@ -125,6 +125,6 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize(("answer", "words"), BROKEN.values(), ids=BROKEN)
 def test_what_is_no_whole_answer_is_never_saved(tmp_path: Path, answer: bytes, words: str) -> None:
     with answering(answer) as url, pytest.raises(Refused) as told:
-        say(Target(url), b'{"text":"hi"}', tmp_path / "hi.wav", fresh=False)
+        say(Target(url), Spoken(b'{"text":"hi"}', tmp_path / "hi.wav"))
     assert words in str(told.value)
     assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,15 @@ Admin = Annotated[str, typer.Option("--admin", envvar="EDGECACHE_ADMIN_URL", hel
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="Your API key.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Text = Annotated[str, typer.Argument(help="What is to be spoken.")]
+MaybeText = Annotated[str | None, typer.Argument(metavar="TEXT", help="What is to be spoken.")]
+Urls = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="EDGECACHE_URL", help="Where edges listen, with commas between: the nearest is asked."
+    ),
+]
+Stdin = Annotated[bool, typer.Option("--stdin", help="Speak stdin, sentence by sentence, as it is typed or piped.")]
+Play = Annotated[bool, typer.Option("--play", help="Play it, as it comes, with the player that is installed.")]
 Voice = Annotated[str | None, typer.Option("--voice", "-v", help="The voice: voice_id.")]
 Language = Annotated[str | None, typer.Option("--language", "-l", help="The language, as in de or pt-BR.")]
 Field = Annotated[

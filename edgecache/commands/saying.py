@@ -1,4 +1,4 @@
-"""`edgecache say`: asks an edge for speech, saves it, and tells how it came.
+"""`edgecache say`: asks an edge for speech, saves or plays it, and tells how it came.
 
 Keeps the rule that what is saved is whole: a broken answer leaves no file. It does not know how an edge is asked.
 """
@@ -7,12 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from edgecache.commands.addresses import address
 from edgecache.commands.asking import Said, Target
-from edgecache.commands.terminal import Misused, Refused, Unheard, painted
+from edgecache.commands.playing import Player, playing
+from edgecache.commands.terminal import Misused, Refused, Unheard, Unreachable, painted, talk
+
+if TYPE_CHECKING:
+    from edgecache.commands.typing_aloud import Typed
 
 STDOUT = Path("-")
 SUFFIXES = {"wav": "wav", "x-wav": "wav", "mpeg": "mp3", "ogg": "ogg", "opus": "ogg", "flac": "flac", "pcm": "pcm"}
@@ -78,22 +84,80 @@ def _no_json(constant: str) -> object:
     raise ValueError(constant)
 
 
-def say(target: Target, body: bytes, output: Path | None, *, fresh: bool) -> Report:
-    """Asks for speech and saves it, or writes it to stdout as it comes. Refused: the edge's own words."""
-    if output is not None:
-        _check_writable(output)
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What `say` was asked to do. output: None: a file of a name that fits, or none if it is played."""
+
+    body: bytes
+    output: Path | None = None
+    fresh: bool = False
+    play: bool = False
+
+
+def by_distance(url: str) -> list[str]:
+    """The edges that were typed (several with commas between), the nearest first. Misused: one is no URL."""
+    edges = [str(address(each.strip())) for each in url.split(",")]
+    if len(edges) == 1:
+        return edges  # nothing to measure, and half the start is saved
+    import asyncio
+
+    from edgecache.client import Client
+
+    return asyncio.run(Client(edges).order())
+
+
+def speak(edges: Sequence[str], api_key: str | None, asked: Spoken) -> Report:
+    """Asks the first edge that can be reached. Unreachable: none can. Refused: the edge's own words."""
+    if asked.output is not None:
+        _check_writable(asked.output)
+    with playing() if asked.play else nullcontext() as player:
+        for edge in edges[:-1]:
+            try:
+                return say(Target(edge, api_key), asked, player)
+            except Unreachable as error:
+                talk(f"{error}; asking the next edge")
+        return say(Target(edges[-1], api_key), asked, player)
+
+
+def speak_typed(edges: Sequence[str], api_key: str | None, asked: Spoken) -> "Typed":
+    """Speaks what is typed, or piped, to its end."""
+    from edgecache.commands.typing_aloud import say_typed
+
+    if asked.output is not None:
+        _check_writable(asked.output)
+    kept: list[bytes] = []
+    path = None if asked.output == STDOUT or (asked.play and asked.output is None) else asked.output or Path("say.wav")
+    with playing() if asked.play else nullcontext() as player:
+        hears = [
+            *([player.hear] if player else []),
+            *([_to_stdout] if asked.output == STDOUT else []),
+            *([kept.append] if path else []),
+        ]
+        told = say_typed(edges, api_key, asked.body, lambda sound: [hear(sound) for hear in hears])
+    if path is not None:
+        _save(path, b"".join(kept))
+    told.saved_to = str(path) if path else player.name if player else "stdout"
+    return told
+
+
+def say(target: Target, asked: Spoken, player: Player | None = None) -> Report:
+    """Asks for speech and saves it, or writes it to stdout or a player as it comes. Refused: the edge's own words."""
+    output, body = asked.output, asked.body
     headers = {"Content-Type": "application/json", "Accept": "audio/*"}
-    if fresh:
+    if asked.fresh:
         headers["Cache-Control"] = "no-cache"
-    said = target.ask("POST", "/v1/tts", body, headers, hear=_to_stdout if output == STDOUT else None)
+    hear = _to_stdout if output == STDOUT else player.hear if player else None
+    said = target.ask("POST", "/v1/tts", body, headers, hear)
     if said.status != 200:
         raise Refused(said.problem)
     if not said.media_type.startswith("audio/"):
         raise Refused(f"the answer is {said.media_type or 'nothing that has a name'}, not audio; is --url an edge?")
+    text = json.loads(body)["text"]
+    if player is not None and output is None:
+        return _report(said, len(text), player.name)
     path = output or Path(f"say.{SUFFIXES.get(said.media_type.removeprefix('audio/'), 'audio')}")
     if path != STDOUT:
         _save(path, said.body)
-    text = json.loads(body)["text"]
     return _report(said, len(text), "stdout" if path == STDOUT else str(path))
 
 

@@ -14,27 +14,53 @@ def register(app: "typer.Typer") -> None:
 
 
 def _speaking(app: "typer.Typer") -> None:
-    from edgecache.commands.options import DEFAULT_URL, ApiKey, Field, Fresh, Json, Language, Output, Text, Url, Voice
+    from edgecache.commands.options import (
+        DEFAULT_URL,
+        ApiKey,
+        Field,
+        Fresh,
+        Json,
+        Language,
+        MaybeText,
+        Output,
+        Play,
+        Stdin,
+        Urls,
+        Voice,
+    )
 
     @app.command()
     def say(
-        text: Text,
+        text: MaybeText = None,
         voice: Voice = None,
         language: Language = None,
         field: Field = None,
         output: Output = None,
-        url: Url = DEFAULT_URL,
+        url: Urls = DEFAULT_URL,
         api_key: ApiKey = None,
         fresh: Fresh = False,
+        stdin: Stdin = False,
+        play: Play = False,
         as_json: Json = False,
     ) -> None:
-        """Ask an edge for speech: saves the audio, and tells how it came. With -o - the audio goes to stdout."""
+        """Ask an edge for speech: saves or plays the audio, and tells how it came. With -o - it goes to stdout."""
         from dataclasses import asdict
 
-        from edgecache.commands.asking import Target
-        from edgecache.commands.saying import STDOUT, wanted
-        from edgecache.commands.saying import say as ask_for
+        from edgecache.commands.saying import STDOUT, Spoken, by_distance, speak, speak_typed, wanted
+        from edgecache.commands.terminal import Misused
 
-        report = ask_for(Target(url, api_key), wanted(text, voice, language, field or []), output, fresh=fresh)
+        if (text is None) != stdin:
+            raise Misused(
+                "say takes TEXT or --stdin, and not both" if stdin else "Missing argument 'TEXT' (or --stdin)"
+            )
+        if stdin and fresh:
+            raise Misused("--fresh is for TEXT: what is typed is spoken sentence by sentence")
+        asked = Spoken(wanted(text or "", voice, language, field or []), output, fresh, play)
+        edges = by_distance(url)
         stream = sys.stderr if output == STDOUT else sys.stdout
+        if stdin:
+            typed = speak_typed(edges, api_key, asked)
+            print(json.dumps(typed.told()) if as_json else typed.line(), file=stream)
+            return
+        report = speak(edges, api_key, asked)
         print(json.dumps(asdict(report)) if as_json else report.line(stream), file=stream)
