@@ -1,6 +1,6 @@
-"""Bars as SVG: a panel for each size, because their scales differ. Pure, and needs no library."""
+"""Bars as SVG: in panels, because their scales differ. Pure, and needs no library."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -26,12 +26,23 @@ class Bar:
     kind: str
 
 
+def thousands(value: float) -> str:
+    """So many thousands a second."""
+    return f"{value / 1000:.1f} k/s"
+
+
+def milliseconds(value: float) -> str:
+    """In as many digits as say something."""
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Bars on one scale."""
+    """Bars on one scale. told: a bar's number as it stands beside it."""
 
     title: str
     bars: Sequence[Bar]
+    told: Callable[[float], str] = thousands
 
     @property
     def height(self) -> int:
@@ -60,11 +71,12 @@ def _panel(panel: Panel, top: int) -> str:
     for number, bar in enumerate(panel.bars):
         at = top + _TITLE + number * (_BAR + _GAP)
         lines += _bar(bar, at, scale)
+        lines.append(_text(_NAMES + bar.value.high * scale + 8, at + _BAR * 0.72, panel.told(bar.value.median)))
     return "\n".join(lines)
 
 
 def _bar(bar: Bar, at: int, scale: float) -> list[str]:
-    """Its name, itself, the spread over rounds as a whisker, and the median in thousands."""
+    """Its name, itself, and the spread over rounds as a whisker."""
     middle, text_at = at + _BAR / 2, at + _BAR * 0.72
     low, high = (_NAMES + value * scale for value in (bar.value.low, bar.value.high))
     ends = "".join(f"M{x:.1f} {middle - 4:.1f}v8" for x in (low, high))
@@ -72,7 +84,6 @@ def _bar(bar: Bar, at: int, scale: float) -> list[str]:
         _text(_NAMES - 8, text_at, bar.name, "", "end"),
         f'<rect class="{bar.kind}" x="{_NAMES}" y="{at}" width="{bar.value.median * scale:.1f}" height="{_BAR}" rx="2"/>',
         f'<path class="spread" d="M{low:.1f} {middle:.1f}H{high:.1f}{ends}"/>',
-        _text(high + 8, text_at, f"{bar.value.median / 1000:.1f} k/s"),
     ]
 
 

@@ -34,6 +34,10 @@ class Load:
     busy: float
     latency: Histogram = ()
     lag: Histogram = ()
+    #: To the first byte of the body.
+    first: Histogram = ()
+    #: Requests in all, those included that do not count.
+    sent: int = 0
 
     @property
     def rate(self) -> float:
@@ -43,13 +47,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An open loop. spin: the generator has its core to itself, and never sleeps on it."""
+    """An open loop; a rate of 0 is a closed one. spin: the generator has its core to itself, and never sleeps on it.
+
+    fresh: each request has a connection of its own.
+    """
 
     rate: float
     seconds: float
     connections: int
     seed: int
     spin: bool
+    fresh: bool = False
 
 
 def percentile_ms(histogram: Histogram, share: float) -> float:
@@ -80,7 +88,8 @@ def read_wrk(printed: str, cpu_s: float) -> Load:
 def own(program: Path, port: int, requests: Path, schedule: Schedule) -> Load:
     """peers/openloop.c; a rate of 0 is a closed loop."""
     words = [port, schedule.connections, schedule.rate, schedule.seconds, OPEN_WARMUP_S, schedule.seed]
-    command = [str(program), *map(str, words), str(int(schedule.spin)), str(requests)]
+    switches = [str(int(each)) for each in (schedule.spin, schedule.fresh)]
+    command = [str(program), *map(str, words), *switches, str(requests)]
     printed, cpu_s = _run(command, LOAD_CORE, schedule.seconds)
     return read_own(printed, cpu_s)
 
@@ -88,10 +97,11 @@ def own(program: Path, port: int, requests: Path, schedule: Schedule) -> Load:
 def read_own(printed: str, cpu_s: float) -> Load:
     """What peers/openloop.c printed."""
     told = _last_line(printed)
-    histograms = ([(int(upper), int(count)) for upper, count in told[name]] for name in ("latency_ns", "lag_ns"))
+    names = ("latency_ns", "lag_ns", "first_ns")
+    latency, lag, first = ([(int(upper), int(count)) for upper, count in told[name]] for name in names)
+    answered, failed, received, sent = (int(told[name]) for name in ("answered", "failed", "bytes", "sent"))
     seconds = float(told["seconds"])
-    busy = cpu_s / (seconds + OPEN_WARMUP_S)
-    return Load(int(told["answered"]), int(told["failed"]), int(told["bytes"]), seconds, busy, *histograms)
+    return Load(answered, failed, received, seconds, cpu_s / (seconds + OPEN_WARMUP_S), latency, lag, first, sent)
 
 
 def redis_gets(path: str, size: int, connections: int, seconds: float) -> tuple[float, float]:

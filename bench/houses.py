@@ -141,6 +141,15 @@ def bare_cluster(*how: str) -> Iterator[int]:
 
 
 @contextmanager
+def compiled_cluster(program: Path, *how: str) -> Iterator["ServerProcess"]:
+    """peers/cluster.c, for what is too fast for Python: `BYTES CHUNK_BYTES THINK_MS PACE`."""
+    port = free_port()
+    with process("the cluster", [str(program), str(port), *how]) as running:
+        running.wait_until(lambda: says(port, "/healthz") is not None)
+        yield ServerProcess(running, port)
+
+
+@contextmanager
 def plain(*what: str) -> Iterator["ServerProcess"]:
     """A plain aiohttp server on the core of the server under test: `hits [BYTES]`, or `proxy URL`."""
     port = free_port()

@@ -2,6 +2,7 @@
 
 Clients ask for a hundred texts in turn, each with its own API key out of a thousand that the edge knows. `identical`: a text
 always comes with the same bytes. `traced`, `numbered`: a `traceparent`, an `X-Request-Id` makes each request differ.
+`missed`: another text every time.
 """
 
 import http.client
@@ -28,6 +29,8 @@ _DIFFERS = {
     "numbered": f"X-Request-Id: bench-{MARK}\r\n",
 }
 LOADS = tuple(_DIFFERS)
+#: No recording of it is anywhere.
+MISSED = "missed"
 #: A recording may be written behind the answer, so that it is no hit at once.
 WARM_TIMEOUT_S = 10.0
 
@@ -52,15 +55,17 @@ def write_questions(directory: Path) -> Questions:
     keys_file.write_text("\n".join(lines) + "\n")
     files, requests = {}, {}
     for load, differs in _DIFFERS.items():
-        requests[load] = tuple(_request(n, keys[n * KEYS // TEXTS], differs) for n in range(TEXTS))
+        requests[load] = tuple(_request(f"{n:03}", keys[n * KEYS // TEXTS], differs) for n in range(TEXTS))
+    requests[MISSED] = tuple(_request(MARK, keys[n * KEYS // TEXTS]) for n in range(TEXTS))
+    for load, asked in requests.items():
         files[load] = directory / f"{load}.requests"
-        files[load].write_bytes(b"".join(struct.pack("<I", len(each)) + each for each in requests[load]))
+        files[load].write_bytes(b"".join(struct.pack("<I", len(each)) + each for each in asked))
     return Questions(requests["identical"], keys_file, files)
 
 
-def _request(number: int, key: str, differs: str) -> bytes:
+def _request(number: str, key: str, differs: str = "") -> bytes:
     # Short enough for 4 KiB of sound, which the edge would not believe to be a long sentence.
-    text = f"Number {number:03}: ready at half past nine."
+    text = f"Number {number}: ready at half past nine."
     body = json.dumps({"text": text, "voice_id": "tone", "language": "en"}).encode()
     return tts_request(body, f"User-Agent: bench\r\nAccept: */*\r\nX-API-Key: {key}\r\n{differs}")
 

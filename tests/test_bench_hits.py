@@ -18,7 +18,9 @@ WRK = """Running 2s test @ http://127.0.0.1:1/v1/tts
   103 requests in 2.00s, 3.2MB read
 {"requests": 103, "seconds": 2.000000, "bytes": 3300000, "refused": 2, "broken": 1}
 """
-OWN = '{"answered": 4, "failed": 1, "bytes": 9, "seconds": 2.0, "latency_ns": [[100, 3], [200, 1]], "lag_ns": [[50, 4]]}\n'
+OWN = """{"sent": 7, "answered": 4, "failed": 1, "bytes": 9, "seconds": 2.0, "latency_ns": [[100, 3], [200, 1]],
+ "first_ns": [[90, 4]], "lag_ns": [[50, 4]]}
+""".replace("\n ", " ")
 
 
 def sample(contender: str, number: int, rate: float = 1.0, others: float = 0.0, busy: float = 1.0) -> Sample:
@@ -36,6 +38,7 @@ def test_the_open_loops_output_is_read() -> None:
     assert (load.answered, load.failed, load.rate) == (4, 1, 2.0)
     assert load.busy == pytest.approx(1.0)
     assert (load.latency, load.lag) == ([(100, 3), (200, 1)], [(50, 4)])
+    assert (load.first, load.sent) == ([(90, 4)], 7)
 
 
 @pytest.mark.parametrize("printed", ["", "unable to connect to 127.0.0.1:1\n", '{"requests": 1'])

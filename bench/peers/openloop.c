@@ -1,11 +1,11 @@
 /* A load generator: requests leave when the schedule says, whether or not earlier answers are there.
 
-   openloop PORT CONNECTIONS RATE SECONDS WARMUP_SECONDS SEED SPIN REQUESTS_FILE
+   openloop PORT CONNECTIONS RATE SECONDS WARMUP_SECONDS SEED SPIN FRESH REQUESTS_FILE
 
-   Latency is counted from the scheduled time to the answer's last byte, so that a server which stalls is not spared the
-   requests that it held up (coordinated omission). RATE is of exponentially spaced requests a second; 0: closed loop, each
+   Latency is counted from the scheduled time to the answer's last byte, and to the first one of its body, so that a server
+   which stalls is not spared the requests that it held up (coordinated omission). RATE is of exponentially spaced requests a second; 0: closed loop, each
    connection asks again as soon as it is answered. SPIN 1: never sleeps, for a core of its own; 0: sleeps until something
-   is due, for a core that the server needs too. REQUESTS_FILE is as bench/questions.py writes it. One line of JSON on
+   is due, for a core that others need too. FRESH 1: a new connection for each request. REQUESTS_FILE is as bench/questions.py writes it. One line of JSON on
    stdout; histograms are pairs of a bucket's upper bound in nanoseconds (0.8 % wide) and a count. */
 
 #define _GNU_SOURCE
@@ -34,14 +34,16 @@
 /* How long answers are waited for after the last request. */
 #define GRACE_NS 5000000000LL
 
-/* mark: where MARK is in it, if it is: a number that differs every time takes its place. */
+/* mark: where MARK is in it, if it is: a number that differs every time takes its place, also from one SEED to another. */
 struct request {
     char *bytes, *mark;
     uint32_t length;
 };
 
+/* body_left: of the body, or of the chunk under way. */
 struct connection {
-    int fd, asked, head_read;
+    int fd, asked, head_read, heard;
+    enum { BY_LENGTH, CHUNK_SIZE, CHUNK, CHUNK_END, LAST_END } framing;
     int64_t due_ns, idle_since_ns;
     size_t head_bytes, body_left;
     char head[MAX_HEAD + 1];
@@ -50,9 +52,9 @@ struct connection {
 static struct connection connections[MAX_CONNECTIONS];
 static int idle[MAX_CONNECTIONS], idle_first, idle_count;
 static struct request requests[MAX_REQUESTS];
-static int request_count, connection_count, port, polling;
-static uint64_t latency[BUCKETS], lag[BUCKETS];
-static uint64_t answered, failed, received_bytes, sent;
+static int request_count, connection_count, port, polling, fresh;
+static uint64_t latency[BUCKETS], first[BUCKETS], lag[BUCKETS];
+static uint64_t answered, failed, received_bytes, sent, numbers_from;
 static int64_t counted_from_ns, counted_until_ns;
 
 static void fail(const char *what) {
@@ -145,12 +147,16 @@ static void ask(int64_t due_ns) {
     char number[MARK_BYTES + 1];
     idle_first = (idle_first + 1) % MAX_CONNECTIONS;
     idle_count--;
+    if (fresh) {
+        close(one->fd);
+        dial(one);
+    }
     one->asked = 1;
     one->due_ns = due_ns;
-    one->head_read = 0;
+    one->head_read = one->heard = 0;
     one->head_bytes = one->body_left = 0;
     if (request->mark) {
-        snprintf(number, sizeof number, "%016llx", (unsigned long long)sent);
+        snprintf(number, sizeof number, "%016llx", (unsigned long long)(numbers_from + sent));
         memcpy(request->mark, number, MARK_BYTES);
     }
     int64_t could_ns = due_ns > one->idle_since_ns ? due_ns : one->idle_since_ns;
@@ -158,15 +164,59 @@ static void ask(int64_t due_ns) {
     if (send(one->fd, request->bytes, request->length, MSG_NOSIGNAL) != (ssize_t)request->length) give_up(one);
 }
 
-/* The head, once it is whole: -1 if it is no 200 with a Content-Length. */
+/* The head, once it is whole: -1 if it is no 200 with a length or chunks. */
 static int read_head(struct connection *one, const char *end) {
     char *field;
     one->head_read = 1;
     one->head[one->head_bytes] = 0;
     if (strncmp(one->head, "HTTP/1.1 200", 12)) return -1;
     field = strcasestr(one->head, "\r\ncontent-length:");
-    if (!field || field > end) return -1;
-    one->body_left = strtoull(field + 17, NULL, 10);
+    one->framing = field && field < end ? BY_LENGTH : CHUNK_SIZE;
+    one->body_left = one->framing == BY_LENGTH ? strtoull(field + 17, NULL, 10) : 0;
+    if (one->framing == BY_LENGTH) return 0;
+    field = strcasestr(one->head, "\r\ntransfer-encoding: chunked\r\n");
+    return field && field < end ? 0 : -1;
+}
+
+static void hear(struct connection *one) {
+    if (one->heard) return;
+    one->heard = 1;
+    if (counts(one)) first[bucket(now_ns() - one->due_ns)]++;
+}
+
+/* A line of the framing ends: what follows it. 1: the answer has ended. */
+static int line_ended(struct connection *one) {
+    if (one->framing == LAST_END) return 1;
+    if (one->framing == CHUNK_END) one->framing = CHUNK_SIZE;
+    else one->framing = one->body_left ? CHUNK : LAST_END;
+    return 0;
+}
+
+/* More of the body. 1: it has ended; -1: it can't be followed. */
+static int read_body(struct connection *one, const char *at, size_t left) {
+    if (one->framing == BY_LENGTH && !one->body_left) return left ? -1 : 1;
+    while (left) {
+        if (one->framing == BY_LENGTH || one->framing == CHUNK) {
+            size_t taken = left < one->body_left ? left : one->body_left;
+            hear(one);
+            one->body_left -= taken;
+            at += taken;
+            left -= taken;
+            if (one->body_left) return 0;
+            if (one->framing == BY_LENGTH) return left ? -1 : 1;
+            one->framing = CHUNK_END;
+            continue;
+        }
+        char c = *at++;
+        left--;
+        if (c == '\n') {
+            if (line_ended(one)) return left ? -1 : 1;
+        } else if (one->framing == CHUNK_SIZE && c != '\r') {
+            int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+            if (digit < 0) return -1;
+            one->body_left = one->body_left * 16 + (size_t)digit;
+        }
+    }
     return 0;
 }
 
@@ -200,12 +250,9 @@ static void receive(struct connection *one) {
         }
         body -= (size_t)(end + 4 - one->head) - had;
     }
-    if (body > one->body_left) {
-        give_up(one);
-        return;
-    }
-    one->body_left -= body;
-    if (!one->body_left) answer_ended(one);
+    int ended = read_body(one, got + n - body, body);
+    if (ended < 0) give_up(one);
+    if (ended > 0) answer_ended(one);
 }
 
 static void wait_and_receive(int64_t until_ns, int spin) {
@@ -246,8 +293,8 @@ static void run(double rate, uint64_t seed, int spin) {
 }
 
 int main(int count, char **words) {
-    if (count != 9) {
-        fprintf(stderr, "openloop PORT CONNECTIONS RATE SECONDS WARMUP_SECONDS SEED SPIN REQUESTS_FILE\n");
+    if (count != 10) {
+        fprintf(stderr, "openloop PORT CONNECTIONS RATE SECONDS WARMUP_SECONDS SEED SPIN FRESH REQUESTS_FILE\n");
         return 2;
     }
     port = atoi(words[1]);
@@ -258,7 +305,9 @@ int main(int count, char **words) {
     }
     double rate = atof(words[3]), seconds = atof(words[4]), warmup = atof(words[5]);
     prctl(PR_SET_TIMERSLACK, 1);
-    load(words[8]);
+    fresh = atoi(words[8]);
+    numbers_from = strtoull(words[6], NULL, 10) << 40;
+    load(words[9]);
     polling = epoll_create1(0);
     for (int n = 0; n < connection_count; n++) {
         dial(&connections[n]);
@@ -267,9 +316,12 @@ int main(int count, char **words) {
     counted_from_ns = now_ns() + (int64_t)(warmup * 1e9);
     counted_until_ns = counted_from_ns + (int64_t)(seconds * 1e9);
     run(rate, strtoull(words[6], NULL, 10), atoi(words[7]));
-    printf("{\"answered\": %llu, \"failed\": %llu, \"bytes\": %llu, \"seconds\": %.6f, ", (unsigned long long)answered,
-           (unsigned long long)failed, (unsigned long long)received_bytes, seconds);
+    printf("{\"sent\": %llu, \"answered\": %llu, \"failed\": %llu, \"bytes\": %llu, \"seconds\": %.6f, ",
+           (unsigned long long)sent, (unsigned long long)answered, (unsigned long long)failed,
+           (unsigned long long)received_bytes, seconds);
     print_histogram("latency_ns", latency);
+    printf(", ");
+    print_histogram("first_ns", first);
     printf(", ");
     print_histogram("lag_ns", lag);
     printf("}\n");
