@@ -87,7 +87,7 @@ class Way:
             due_s += self._chance.random() * link.jitter_ms / 1000
         if not link.reorder:
             due_s = max(due_s, self._last_due_s)
-        self._last_due_s = due_s
+        self._last_due_s = max(due_s, self._last_due_s)
         self.on_it_bytes += size_bytes
         return due_s
 
