@@ -13,7 +13,7 @@ import sys
 import tempfile
 import wave
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,12 +110,14 @@ class Running:
 
 
 @asynccontextmanager
-async def world(*arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+async def world(
+    *arguments: str, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> AsyncIterator[Running]:
     """A world with the tone voice that takes any free ports; nothing of it is left, whatever became of the test."""
     # Not pytest's directory: the path of a private Redis's socket has to be short.
     directory = Path(tempfile.mkdtemp(prefix="edgecache-"))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "edgecache", "demo", "--voice", "tone", *(arguments or ("--port", "0"))),
+        *(*prefix, sys.executable, "-m", "edgecache", "demo", "--voice", "tone", *(arguments or ("--port", "0"))),
         stdout=PIPE,
         stderr=PIPE,
         env={**os.environ, "TMPDIR": str(directory), **(environ or {})},
@@ -222,3 +224,53 @@ async def test_a_port_in_use_and_no_redis_are_told_and_do_not_matter(tmp_path: P
     assert f"port {port} is in use; taking another" in running.err
     assert running.url("Listening") != f"http://127.0.0.1:{port}"
     assert "memory alone: neither redis-server nor valkey-server is installed" in running.out
+
+
+#: What takes from a process all that root may do.
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+GROUNDS = {"as it can": (), "without root": POWERLESS if os.geteuid() == 0 else ()}
+
+
+async def said(command: str, directory: Path, environ: Mapping[str, str]) -> dict[str, float | str]:
+    """What `say` reports, typed as the greeting has it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edgecache", *shlex.split(command, comments=True)[1:], "--json"),
+        cwd=directory,
+        stdout=PIPE,
+        env={**os.environ, **environ},
+    )
+    report: dict[str, float | str] = json.loads((await process.communicate())[0])
+    return report
+
+
+@pytest.mark.parametrize("prefix", GROUNDS.values(), ids=GROUNDS)
+async def test_an_ocean_away_the_edge_is_worth_it(tmp_path: Path, prefix: Sequence[str]) -> None:
+    async with world("--world", "--port", "0", prefix=prefix) as running:
+        await running.greeted()
+        key = re.search(r"EDGECACHE_API_KEY=(\S+)", running.out)
+        assert key
+        commands = [line.strip() for line in running.out.splitlines() if " say '" in line]
+        direct, miss, hit = [await said(each, tmp_path, {"EDGECACHE_API_KEY": key[1]}) for each in commands]
+        running.process.send_signal(signal.SIGINT)
+        assert await running.ended() == 0
+        await running.nothing_left()
+    assert [each["cache"] for each in (direct, miss, hit)] == ["DIRECT", "MISS", "HIT"]
+    assert miss["source"] == "sydney"
+    assert float(direct["first_audio_ms"]) >= 350 + 250
+    assert 20 + 5 + 250 <= float(miss["first_audio_ms"]) < float(direct["first_audio_ms"])
+    assert 20 <= float(hit["first_audio_ms"]) < float(miss["first_audio_ms"])
+    real = "real: each place is a network namespace" in running.out
+    assert real or "because packets can't travel here (" in running.out
+    assert not (real and prefix)
+
+
+@pytest.mark.parametrize("who", ["world", "edgecache.demo.tun", "--name sydney"])
+async def test_an_ocean_is_gone_with_whoever_is_killed(who: str) -> None:
+    async with world("--world", "--port", "0") as running:
+        await running.greeted()
+        if who == "edgecache.demo.tun" and "real: " not in running.out:
+            pytest.skip("a TCP relay plays the distance here, and it has no process of its own: packets need root")
+        os.kill(running.process.pid if who == "world" else running.pid_of(who), signal.SIGKILL)
+        assert await running.ended() == (-signal.SIGKILL if who == "world" else 1)
+        assert who == "world" or "ended by itself (" in running.err
+        await running.nothing_left()

@@ -80,6 +80,13 @@ SpokenBy = Annotated[Speaker, typer.Option("--voice", help="Who speaks. auto: to
 DemoPort = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="The edge's port; another is taken if it is in use. 0: any.")
 ]
+InRegions = Annotated[
+    bool,
+    typer.Option(
+        "--world",
+        help="An ocean between: you in Sydney, an edge 20 ms away, TTS in US-East. As root with real packets.",
+    ),
+]
 OriginName = Annotated[str, typer.Option("--name", help="What it calls itself.")]
 OriginHost = Annotated[str, typer.Option("--host", help="Address.")]
 OriginPort = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any.")]

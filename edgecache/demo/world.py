@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class WorldError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Cluster:
+class Cluster:
     """What a demo cluster says of itself."""
 
     url: str
@@ -112,13 +112,13 @@ class World:
                     showing.result()
                 await self._over
             except WorldError as error:
-                _talk(f"error: {error}")
+                talk(f"error: {error}")
                 return 1
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
                 await self._end(Path(directory))
-        _talk("Stopped. Bye.")
+        talk("Stopped. Bye.")
         return 0
 
     def _asked_to_end(self) -> None:
@@ -131,19 +131,25 @@ class World:
     async def _show(self, directory: Path) -> None:
         """Starts everything and says where it is."""
         began_s = time.monotonic()
-        _talk("  Starting two demo clusters and an edge ...")
+        talk("  Starting two demo clusters and an edge ...")
         try:
             async with asyncio.timeout(START_S):
-                near, far = await asyncio.gather(self._cluster("near", NEAR_MS), self._cluster("far", FAR_MS))
-                edge = await self._edge(directory, {"near": near.url, "far": far.url})
-                try:
-                    clusters, status = await _measured(edge["admin"]), await _told_by(edge["admin"], "/status")
-                except OSError:
-                    await self._ended_by_itself()
+                greeting = await self._settle(directory)
         except TimeoutError as error:
             raise WorldError(f"it did not start within {START_S:g} s") from error
-        _greet(edge, near.voice, clusters, status)
-        print(f"  Ready in {time.monotonic() - began_s:.1f} s. Ctrl-C stops.\n", flush=True)
+        print(f"{greeting}\n  Ready in {time.monotonic() - began_s:.1f} s. Ctrl-C stops.\n", flush=True)
+
+    async def _settle(self, directory: Path) -> str:
+        """Everything runs when it returns; what there is to say of it."""
+        near, far = await asyncio.gather(
+            self._cluster("near", distance_ms=NEAR_MS), self._cluster("far", distance_ms=FAR_MS)
+        )
+        clusters = {"near": near.url, "far": far.url}
+        edge = await self._edge(directory, _configuration(self._port, directory, clusters))
+        try:
+            return _greeting(edge, near.voice, await measured(edge["admin"]), await told_by(edge["admin"], "/status"))
+        except OSError:
+            await self._ended_by_itself()
 
     async def _ended_by_itself(self) -> NoReturn:
         """A part is gone; who watches it knows how."""
@@ -152,7 +158,7 @@ class World:
 
     async def _start(self, name: str, *arguments: str) -> Process:
         process = await asyncio.create_subprocess_exec(
-            *tied(*arguments),
+            *self._command(name, *arguments),
             stdin=PIPE,
             stdout=PIPE if name != "edge" else DEVNULL,
             stderr=PIPE,
@@ -163,6 +169,10 @@ class World:
         watch = asyncio.create_task(self._watch(name, process), name=f"watch {name}")
         self._parts.append(_Part(name, process, watch))
         return process
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        """What runs this part, on a leash."""
+        return tied(*arguments)
 
     async def _watch(self, name: str, process: Process) -> None:
         """Shows what it says until it ends, which it should not by itself."""
@@ -179,16 +189,16 @@ class World:
             told = json.loads(line)
             event = told.pop("msg")
         except (ValueError, KeyError, TypeError, AttributeError):
-            _talk(f"  {name:<5} {line}")
+            talk(f"  {name:<5} {line}")
             return
         if event == "serving" and not self._serving.done():
             self._serving.set_result(told)
         if event not in _KNOWN:
             hidden = ("ts", "level", "request_id", "caller")
             fields = "  ".join(f"{key}={value}" for key, value in told.items() if key not in hidden and value != "")
-            _talk(f"  {name:<5} {event}  {fields}")
+            talk(f"  {name:<5} {event}  {fields}")
 
-    async def _cluster(self, name: str, distance_ms: int) -> _Cluster:
+    async def _cluster(self, name: str, host: str = "127.0.0.1", distance_ms: int = 0) -> Cluster:
         knobs = {
             "voice": self._voice,
             "distance_ms": distance_ms,
@@ -196,18 +206,18 @@ class World:
             "rtf": REAL_TIME_FACTOR,
         }
         turned = [word for knob, value in knobs.items() for word in ("--knob", f"{knob}={value}")]
-        process = await self._start(name, "origin", "--name", name, "--port", "0", *turned)
+        process = await self._start(name, "origin", "--name", name, "--host", host, "--port", "0", *turned)
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
         found = _LISTENING.search(line)
         if found is None:
             await self._ended_by_itself()
-        return _Cluster(found["url"], found["voice"])
+        return Cluster(found["url"], found["voice"])
 
-    async def _edge(self, directory: Path, clusters: Mapping[str, str]) -> Mapping[str, str]:
+    async def _edge(self, directory: Path, configuration: Mapping[str, Any]) -> Mapping[str, str]:
         """Its addresses, when it serves: `url` and `admin`."""
         path = directory / "edge.yaml"
-        path.write_text(json.dumps(_configuration(self._port, directory, clusters)))  # JSON is YAML
+        path.write_text(json.dumps(configuration))  # JSON is YAML
         await self._start("edge", "serve", "--config", str(path))
         return await self._serving
 
@@ -221,23 +231,30 @@ class World:
 
 def _configuration(port: int, directory: Path, clusters: Mapping[str, str]) -> dict[str, Any]:
     """The edge's: at its usual ports where those are free."""
-    if port and not _is_free(port):
-        _talk(f"  port {port} is in use; taking another")
+    if port and not is_free(port):
+        talk(f"  port {port} is in use; taking another")
         port = 0
     return {
+        **common(directory, clusters),
         "node": {"name": "demo-edge", "region": "here"},
         "listen": {"host": "127.0.0.1", "port": port},
-        "admin": {"host": "127.0.0.1", "port": ADMIN_PORT if port and _is_free(ADMIN_PORT) else 0},
-        "cache": {"redis": {"private_directory": str(directory / "redis")}},
-        "clusters": [{"name": name, "url": url, "dialect": "speeko"} for name, url in clusters.items()],
+        "admin": {"host": "127.0.0.1", "port": ADMIN_PORT if port and is_free(ADMIN_PORT) else 0},
         # TCP would tell the way to the relay that plays the distance.
         "probing": {"measure": "answer"},
+    }
+
+
+def common(directory: Path, clusters: Mapping[str, str]) -> dict[str, Any]:
+    """What edges of all worlds are told."""
+    return {
+        "cache": {"redis": {"private_directory": str(directory / "redis")}},
+        "clusters": [{"name": name, "url": url, "dialect": "speeko"} for name, url in clusters.items()],
         "log": {"format": "json"},
         "drain": f"{DRAIN_S}s",
     }
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -267,10 +284,17 @@ async def _end_redis(directory: Path) -> None:
     await left.close()
 
 
-async def _told_by(admin: str, path: str) -> dict[str, Any]:
-    """What the admin listener tells there. OSError: it does not answer."""
+async def told_by(admin: str, path: str, made: Callable[[], socket.socket] = socket.socket) -> dict[str, Any]:
+    """What the admin listener tells there. made: the socket that asks it. OSError: it does not answer."""
     host, _, port = admin.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    asking = made()
+    asking.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(asking, (host, int(port)))
+    except OSError:
+        asking.close()
+        raise
+    reader, writer = await asyncio.open_connection(sock=asking)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         _, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -282,47 +306,49 @@ async def _told_by(admin: str, path: str) -> dict[str, Any]:
     return told
 
 
-async def _measured(admin: str) -> list[dict[str, Any]]:
+async def measured(admin: str, made: Callable[[], socket.socket] = socket.socket) -> list[dict[str, Any]]:
     """The edge's clusters, once it knows how far each is."""
     while True:
-        clusters: list[dict[str, Any]] = (await _told_by(admin, "/clusters"))["upstreams"]
+        clusters: list[dict[str, Any]] = (await told_by(admin, "/clusters", made))["upstreams"]
         if all(cluster["rtt_ms"] is not None for cluster in clusters):
             return clusters
         await asyncio.sleep(LOOK_S)
 
 
-def _greet(edge: Mapping[str, str], voice: str, clusters: list[dict[str, Any]], status: Mapping[str, Any]) -> None:
+def told_cache(status: Mapping[str, Any]) -> str:
+    """Where recordings are kept, and if not in Redis why not."""
     from edgecache.store.private import PROGRAMS
 
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    cache = "memory alone: " + (
+    if status["tiers"]["redis"] != "off":
+        return f"memory, and a private Redis ({program})"
+    return "memory alone: " + (
         f"{program} did not start" if program else f"neither {' nor '.join(PROGRAMS)} is installed"
     )
-    if status["tiers"]["redis"] != "off":
-        cache = f"memory, and a private Redis ({program})"
+
+
+def _greeting(edge: Mapping[str, str], voice: str, clusters: list[dict[str, Any]], status: Mapping[str, Any]) -> str:
     names = [f"{each['name']:<5} {each['url']}   rtt {each['rtt_ms']:.1f} ms" for each in clusters]
     url, admin = edge["url"], edge["admin"]
     at = "" if url.endswith(f":{PORT}") else f" --url {url}"
     at_admin = "" if admin.endswith(f":{ADMIN_PORT}") else f" --admin {admin}"
     text, indent = "Hello from the edge", "\n" + " " * 14
-    print(
-        f"""
+    return f"""
   Listening   {url}
   Admin       {admin}   /readyz /status /clusters
-  Cache       {cache}
+  Cache       {told_cache(status)}
   Clusters    {indent.join(names)}
   Voice       {voice}
 
   Try it, twice:
     curl -s {url}/v1/tts -d '{{"text":"{text}"}}' -o hello.wav -D -
   or
-    {_program()} say '{text}' -o hello.wav{at}
-    {_program()} explain '{text}'{at_admin}
+    {program()} say '{text}' -o hello.wav{at}
+    {program()} explain '{text}'{at_admin}
 """
-    )
 
 
-def _program() -> str:
+def program() -> str:
     """How `edgecache` is typed here."""
     beside = Path(sys.executable).with_name("edgecache")
     if shutil.which("edgecache") == str(beside) or not beside.exists():
@@ -330,6 +356,6 @@ def _program() -> str:
     return os.path.relpath(beside)
 
 
-def _talk(line: str) -> None:
+def talk(line: str) -> None:
     with suppress(OSError):  # a world is not over because nobody reads what it says
         print(line, file=sys.stderr, flush=True)

@@ -36,6 +36,7 @@ def _serving(app: "typer.Typer") -> None:
 def _demonstrating(app: "typer.Typer") -> None:
     from edgecache.commands.options import (
         DemoPort,
+        InRegions,
         ListKnobs,
         OriginHost,
         OriginKey,
@@ -47,8 +48,12 @@ def _demonstrating(app: "typer.Typer") -> None:
     )
 
     @app.command()
-    def demo(port: DemoPort = 8080, voice: SpokenBy = Speaker.AUTO) -> None:
+    def demo(port: DemoPort = 8080, voice: SpokenBy = Speaker.AUTO, world: InRegions = False) -> None:
         """A small world on this machine: two TTS clusters, one near and one far, and an edge in front."""
+        if world:
+            from edgecache.demo.overseas import Overseas
+
+            raise SystemExit(Overseas(port, voice.value).run())
         from edgecache.demo.world import World
 
         raise SystemExit(World(port, voice.value).run())
