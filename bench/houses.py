@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 #: The server under test has core 0 to itself where there are two; everything else shares the others.
 SERVER_CORE = 0
 OTHER_CORES = sorted(os.sched_getaffinity(0) - {SERVER_CORE}) or [SERVER_CORE]
+LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
 #: How much of what a server said is quoted.
@@ -144,7 +145,7 @@ def bare_cluster(*how: str) -> Iterator[int]:
 def compiled_cluster(program: Path, *how: str) -> Iterator["ServerProcess"]:
     """peers/cluster.c, for what is too fast for Python: `BYTES CHUNK_BYTES THINK_MS PACE`."""
     port = free_port()
-    with process("the cluster", [str(program), str(port), *how]) as running:
+    with process("the cluster", [str(program), LOOPBACK, str(port), *how]) as running:
         running.wait_until(lambda: says(port, "/healthz") is not None)
         yield ServerProcess(running, port)
 

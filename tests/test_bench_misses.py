@@ -1,5 +1,6 @@
 """What `bench.misses` and `bench.regions` make of what they read off, and their programs in C against known answers."""
 
+import asyncio
 import json
 import shutil
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import regions
 from bench.added import DIRECT, KEPT, added, panels, tables
 from bench.bare_cluster import wav
 from bench.drawing import draw, milliseconds
@@ -18,7 +20,10 @@ from bench.load import tts_request
 from bench.programs import compiled
 from bench.questions import MARK, Asking
 from bench.readings import Asked, Book, Number, Reading, verdicts
+from bench.regions import Heard
 from bench.samples import Spread
+
+no_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc for the programs in C")
 
 CELL = "cell"
 MS = Number("a", CELL, "ms")
@@ -107,12 +112,31 @@ def test_tables_and_picture_of_added_first_bytes() -> None:
     assert "0.50 ms" in draw("Misses", "", panels(book, names, "memory"))
 
 
+def test_a_table_and_a_picture_of_regions() -> None:
+    heard = {name: [Heard(n, 2 * n, "") for n in (1.0, 2.0, 3.0)] for name in regions.NAMES}
+    book = Book(Reading(name, regions.CELL, 0, {"first_p50_ms": 2, "last_p50_ms": 4}) for name in heard)
+    told = regions.table(heard).splitlines()
+    assert [line.split("  ")[0] for line in told[2:]] == list(regions.NAMES.values())
+    assert told[2].split()[-7:] == ["2.0", "3.0", "3.0", "4.0", "6.0", "6.0", "3"]
+    assert draw("Speech", "", regions.panels(book)).count("4.00 ms") == len(heard)
+
+
+@pytest.mark.net
+@no_compiler
+async def test_every_scenario_of_regions_is_what_it_says(tmp_path: Path) -> None:
+    async with asyncio.timeout(50), regions.town(tmp_path) as town:
+        heard = {name: await scenario(town, "Once", 4) for name, scenario in regions.SCENARIOS.items()}
+    assert {name: len(each) for name, each in heard.items()} == dict.fromkeys(regions.NAMES, 4)
+    soonest = {name: min(each.first_ms for each in found) for name, found in heard.items()}
+    assert soonest["central"] >= 350 + regions.THINK_MS
+    assert soonest["near"] >= 24 + regions.THINK_MS
+    assert soonest["miss"] >= 20 + 4 + regions.THINK_MS
+    assert 20 <= soonest["hit"] < soonest["joined"] < soonest["miss"] < soonest["central"]
+
+
 @pytest.mark.parametrize(("value", "words"), [(0.234, "0.23 ms"), (12.34, "12.3 ms"), (345.6, "346 ms")])
 def test_milliseconds(value: float, words: str) -> None:
     assert milliseconds(value) == words
-
-
-no_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc for the programs in C")
 
 
 def question(text: str) -> bytes:

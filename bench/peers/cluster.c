@@ -1,6 +1,6 @@
 /* A cluster that costs next to nothing: chunked WAV for every request, at once or as fast as it would be spoken.
 
-   cluster PORT BYTES CHUNK_BYTES THINK_MS PACE
+   cluster HOST PORT BYTES CHUNK_BYTES THINK_MS PACE
 
    BYTES of body, of 24 kHz speech, in chunks of CHUNK_BYTES, the first one after THINK_MS. PACE is in seconds of speech a
    second: 1 sends a chunk when it would have been spoken to its end since the one before; 0 sends all of them together. At
@@ -240,11 +240,11 @@ static void welcome(int listening) {
     }
 }
 
-static int serve_at(int port) {
+static int serve_at(const char *host, int port) {
     int listening = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (!inet_aton(host, &at.sin_addr)) fail(host);
     setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(listening, (struct sockaddr *)&at, sizeof at) || listen(listening, 4096)) fail("listen");
     if (epoll_ctl(polling, EPOLL_CTL_ADD, listening, &event)) fail("epoll_ctl");
@@ -275,21 +275,21 @@ static int wait_for(struct epoll_event *events, int room) {
 
 int main(int count, char **words) {
     struct epoll_event events[512];
-    if (count != 6) {
-        fprintf(stderr, "cluster PORT BYTES CHUNK_BYTES THINK_MS PACE\n");
+    if (count != 7) {
+        fprintf(stderr, "cluster HOST PORT BYTES CHUNK_BYTES THINK_MS PACE\n");
         return 2;
     }
-    body_bytes = strtoull(words[2], NULL, 10);
-    chunk_bytes = strtoull(words[3], NULL, 10);
-    think_ns = (int64_t)(atof(words[4]) * 1e6);
-    pace = atof(words[5]);
+    body_bytes = strtoull(words[3], NULL, 10);
+    chunk_bytes = strtoull(words[4], NULL, 10);
+    think_ns = (int64_t)(atof(words[5]) * 1e6);
+    pace = atof(words[6]);
     if (body_bytes <= WAV_HEAD || body_bytes > MAX_BODY || chunk_bytes < WAV_HEAD + STAMP_BYTES) {
         fprintf(stderr, "%d to %d bytes, in chunks of at least %d\n", WAV_HEAD + 1, MAX_BODY, WAV_HEAD + STAMP_BYTES);
         return 2;
     }
     prctl(PR_SET_TIMERSLACK, 1);
     polling = epoll_create1(0);
-    int listening = serve_at(atoi(words[1]));
+    int listening = serve_at(words[1], atoi(words[2]));
     for (;;) {
         int ready = wait_for(events, 512);
         for (int n = 0; n < ready; n++) {
