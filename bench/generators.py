@@ -60,6 +60,34 @@ class Schedule:
     fresh: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Who listens at once (peers/listeners.c). same: all ask for one text. buffer_ms: how late a player begins."""
+
+    count: int
+    ramp_ms: float
+    same: bool
+    seed: int
+    buffer_ms: float
+    chunk_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What listeners came to. late: chunks that a player would have missed; under_runs: streams that have any."""
+
+    whole: int
+    failed: int
+    late: int
+    under_runs: int
+    bytes: int
+    seconds: float
+    delay: Histogram
+    jitter: Histogram
+    first: Histogram
+
+
 def percentile_ms(histogram: Histogram, share: float) -> float:
     """The bound under which this share of what was counted lies; nan of nothing."""
     wanted, counted = share * sum(count for _, count in histogram), 0
@@ -102,6 +130,24 @@ def read_own(printed: str, cpu_s: float) -> Load:
     answered, failed, received, sent = (int(told[name]) for name in ("answered", "failed", "bytes", "sent"))
     seconds = float(told["seconds"])
     return Load(answered, failed, received, seconds, cpu_s / (seconds + OPEN_WARMUP_S), latency, lag, first, sent)
+
+
+def listeners(program: Path, port: int, requests: Path, how: Listening) -> Heard:
+    """peers/listeners.c."""
+    words = [port, how.count, how.ramp_ms, int(how.same), how.seed, how.buffer_ms, how.chunk_bytes, how.seconds]
+    printed, _ = _run([str(program), *map(str, words), str(requests)], LOAD_CORE, how.seconds)
+    return read_listeners(printed)
+
+
+def read_listeners(printed: str) -> Heard:
+    """What peers/listeners.c printed."""
+    told = _last_line(printed)
+    whole, failed, late, under_runs, heard = (
+        int(told[name]) for name in ("whole", "failed", "late", "under_runs", "bytes")
+    )
+    names = ("delay_ns", "jitter_ns", "first_ns")
+    delay, jitter, first = ([(int(upper), int(count)) for upper, count in told[name]] for name in names)
+    return Heard(whole, failed, late, under_runs, heard, float(told["seconds"]), delay, jitter, first)
 
 
 def redis_gets(path: str, size: int, connections: int, seconds: float) -> tuple[float, float]:

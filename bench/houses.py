@@ -221,6 +221,13 @@ def family_cpu_s(root: int) -> float:
     return _cpu_s(stats, _family(stats, root))
 
 
+def family_rss_bytes(root: int) -> int:
+    """Resident memory of a process and its descendants; what they share counts for each."""
+    stats = _stats()
+    pages = sum(int(stats[pid][21]) for pid in _family(stats, root) if pid in stats)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def others_cpu_s() -> float:
     """CPU time so far of all processes but this one and what it started, and time that the machine was not given."""
     stats = _stats()

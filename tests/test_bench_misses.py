@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import regions
+from bench import many, regions
 from bench.added import DIRECT, KEPT, added, panels, tables
 from bench.bare_cluster import wav
 from bench.drawing import draw, milliseconds
-from bench.generators import Schedule, own
+from bench.generators import Heard as GotThrough
+from bench.generators import Listening, Schedule, listeners, own, read_listeners
 from bench.houses import bare_cluster, compiled_cluster, says
 from bench.load import tts_request
 from bench.programs import compiled
@@ -132,6 +133,45 @@ async def test_every_scenario_of_regions_is_what_it_says(tmp_path: Path) -> None
     assert soonest["near"] >= 24 + regions.THINK_MS
     assert soonest["miss"] >= 20 + 4 + regions.THINK_MS
     assert 20 <= soonest["hit"] < soonest["joined"] < soonest["miss"] < soonest["central"]
+
+
+def test_tables_and_picture_of_many() -> None:
+    plan = many.Plan(1, 10, 2.0, (20,))
+    streams = {"jitter_p50_ms": 1.0, "jitter_p99_ms": 9.0, "delay_p50_ms": 2.0, "delay_p99_ms": 3.0, "kib_each": 40.0}
+    streams |= {"under_runs": 0.0, "busy": 0.5}
+    waited = {"first_p50_ms": 5.0, "first_last_ms": 8.0, "fills": 1.0, "busy": 0.1}
+    readings = [Reading(who, plan.streaming, 0, streams) for who in (many.DIRECT, "memory")]
+    readings += [Reading(who, many.waiting(20), 0, waited) for who in ("memory", "varnish")]
+    book = Book(readings)
+    names = {"memory": "edge", "varnish": "a peer", "nginx": "not here"}
+    first, second = many.tables(plan, book, names).split("\n\n")
+    assert [line.split("  ")[0] for line in first.splitlines()[2:]] == ["the cluster itself", "edge"]
+    assert [line.split("  ")[0] for line in second.splitlines()[2:]] == ["edge", "a peer"]
+    assert [each.met(book) for each in many.asked(plan, "memory")] == [True, True, True, None]
+    assert "8.00 ms" in draw("Misses", "", many.panels(plan, book, names, "memory"))
+
+
+def test_what_the_listeners_print_is_read() -> None:
+    printed = """{"whole": 3, "failed": 1, "late": 2, "under_runs": 1, "bytes": 9, "seconds": 2.0, "delay_ns": [[100, 3]],
+ "jitter_ns": [[50, 2]], "first_ns": [[90, 4]]}
+""".replace("\n ", " ")
+    assert read_listeners(printed) == GotThrough(3, 1, 2, 1, 9, 2.0, [(100, 3)], [(50, 2)], [(90, 4)])
+
+
+@pytest.mark.net
+@no_compiler
+@pytest.mark.parametrize("same", [False, True], ids=["a stream each", "one for all"])
+def test_listeners_know_how_long_each_chunk_was_on_its_way(tmp_path: Path, same: bool) -> None:
+    asked, chunks = question(f"{MARK} and no more"), 4
+    (tmp_path / "requests").write_bytes(struct.pack("<I", len(asked)) + asked)
+    how = (str(chunks * 4096), "4096", "20", "8")
+    with compiled_cluster(compiled("cluster.c", tmp_path), *how) as cluster:
+        listening = Listening(5, 50, same, 7, 10_000, 4096, 20)
+        got = listeners(compiled("listeners.c", tmp_path), cluster.port, tmp_path / "requests", listening)
+        assert says(cluster.port, "/asked") == b"5"
+    assert (got.whole, got.failed, got.under_runs, got.bytes) == (5, 0, 0, 5 * chunks * 4096)
+    counts = [sum(count for _, count in histogram) for histogram in (got.delay, got.jitter, got.first)]
+    assert counts == [5 * chunks, 5 * (chunks - 1), 5]
 
 
 @pytest.mark.parametrize(("value", "words"), [(0.234, "0.23 ms"), (12.34, "12.3 ms"), (345.6, "346 ms")])
