@@ -32,6 +32,10 @@ class ScriptedTiers:
         self.calls.append("peek")
         return self.memory.get(key)
 
+    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None:
+        found = self.memory.get(key)
+        return found if found is not None and found.facts is facts else None
+
     def look(self, key: Key) -> Recording | None:
         self.calls.append("look")
         return self.memory.get(key)

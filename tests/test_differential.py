@@ -172,7 +172,7 @@ class World:
         lane = self.fast.lane
         assert lane is not None
         for memo in (lane._requests, lane._said):
-            memo._young.clear()
+            memo.young.clear()
             memo._old.clear()
             memo._young_bytes = memo._old_bytes = 0
         lane._noted.clear()

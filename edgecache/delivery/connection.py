@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from edgecache.delivery.fastlane import Answer, Awaited, Lane, Seen
+from edgecache.delivery.fastlane import Awaited, Lane, Seen
 from edgecache.delivery.head import SERVER
 from edgecache.delivery.plain import Boundary
 from edgecache.delivery.problem import headers, problem
@@ -97,8 +97,16 @@ class Connection(web.RequestHandler):
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
-        if self._lane is None or not self._take(self._lane, data):
+        lane, waiter = self._lane, self._waiter
+        if lane is None:
+            return self._hand_on(data)
+        if waiter is not None and not waiter.done() and not (self._held or self._unflushed) and self._boundary.clean:
+            answer = lane.again(data)
+            if answer is not None:
+                return self._send(*answer)
+        if not self._take(lane, data):
             self._hand_on(self._unheld() + data)
+        return None
 
     def _hand_on(self, received: bytes) -> None:
         """To aiohttp, as it came."""
@@ -157,8 +165,7 @@ class Connection(web.RequestHandler):
         if self._held_timer is not None:
             self._unheld()
         if answer is not None:
-            self._send(answer)
-            self._active_s = self._loop.time()
+            self._send(answer.head, answer.body)
             lane.sent(seen, answer, began_s)
         return True
 
@@ -171,19 +178,23 @@ class Connection(web.RequestHandler):
             self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
         return not self._unflushed
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, head: bytes, body: bytes) -> None:
         """Head and body in one system call; what the socket does not take now waits in the transport."""
-        transport = self.transport
-        if transport is None:
+        if self.transport is None:  # the descriptor may be another connection's by now
             return
-        head, body = answer.head, answer.body
+        self._active_s = self._loop.time()
         sent = 0
         if self._fd >= 0:
             try:
                 sent = os.writev(self._fd, (head, body))
             except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
                 sent = 0
-        if sent == len(head) + len(body):
+        if sent < len(head) + len(body):
+            self._send_rest(head, body, sent)
+
+    def _send_rest(self, head: bytes, body: bytes, sent: int) -> None:
+        transport = self.transport
+        if transport is None:
             return
         if sent < len(head):
             transport.write(head[sent:])
@@ -242,7 +253,7 @@ class Connection(web.RequestHandler):
             self.looked_for = seen.said.asked.key if found is None else None
             self._hand_on(received + held)
             return
-        self._send(answer)
+        self._send(answer.head, answer.body)
         self.end()
         lane.sent(seen, answer, began_s)
         if held:

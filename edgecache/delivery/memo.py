@@ -15,11 +15,12 @@ ValueT = TypeVar("ValueT")
 class Memo(Generic[KeyT, ValueT]):
     """Remembers at most `max_bytes`."""
 
-    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young", "_young_bytes")
+    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young_bytes", "young")
 
     def __init__(self, max_bytes: int) -> None:
         self._half_bytes = max_bytes // 2
-        self._young: dict[KeyT, tuple[ValueT, int]] = {}
+        #: What was put or asked for of late, with its weight; for who only looks. Another one whenever it has grown enough.
+        self.young: dict[KeyT, tuple[ValueT, int]] = {}
         self._old: dict[KeyT, tuple[ValueT, int]] = {}
         self._young_bytes = self._old_bytes = 0
 
@@ -27,7 +28,7 @@ class Memo(Generic[KeyT, ValueT]):
         return f"<Memo {len(self)} in {self.held_bytes} bytes>"
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)
 
     @property
     def held_bytes(self) -> int:
@@ -36,7 +37,7 @@ class Memo(Generic[KeyT, ValueT]):
 
     def get(self, key: KeyT) -> ValueT | None:
         """What is remembered under this key."""
-        found = self._young.get(key)
+        found = self.young.get(key)
         if found is not None:
             return found[0]
         if key not in self._old:
@@ -52,14 +53,14 @@ class Memo(Generic[KeyT, ValueT]):
         if weight_bytes > self._half_bytes:
             return
         if self._young_bytes + weight_bytes > self._half_bytes:
-            self._old, self._old_bytes = self._young, self._young_bytes
-            self._young, self._young_bytes = {}, 0
-        self._young[key] = value, weight_bytes
+            self._old, self._old_bytes = self.young, self._young_bytes
+            self.young, self._young_bytes = {}, 0
+        self.young[key] = value, weight_bytes
         self._young_bytes += weight_bytes
 
     def forget(self, key: KeyT) -> None:
         """As if it had never been."""
-        if key in self._young:
-            self._young_bytes -= self._young.pop(key)[1]
+        if key in self.young:
+            self._young_bytes -= self.young.pop(key)[1]
         if key in self._old:
             self._old_bytes -= self._old.pop(key)[1]

@@ -16,7 +16,7 @@ import msgspec
 
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Asked, Directives, Freshness, Hit, Miss, Reason, Stale, Tier, Verdict, judge
-from edgecache.cache.recording import Recording
+from edgecache.cache.recording import Facts, Recording
 from edgecache.clock import Clock
 from edgecache.errors import ClientError, NodeError, SpeechError
 from edgecache.fill.attempt import Order
@@ -37,6 +37,7 @@ class Tiers(Protocol):
     """The stores in order."""
 
     def peek(self, key: Key, wall_now: float) -> Recording | None: ...
+    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None: ...
     def ask(self, key: Key) -> Question: ...
     async def find(self, key: Key) -> Recording | None: ...
     def look(self, key: Key) -> Recording | None: ...
@@ -133,8 +134,8 @@ class Edge:
         self._fills = fills
         self._clock = clock
         self._finding: dict[Key, Question] = {}
-        #: What memory has, still to be judged.
-        self.peek = tiers.peek
+        #: What memory has, still to be judged; and whether it still has what was judged before.
+        self.peek, self.still = tiers.peek, tiers.still
         self.counters = Counters()
 
     def asked(self, wish: Wish) -> Asked:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecache.cache.key import Key
-from edgecache.cache.recording import Recording
+from edgecache.cache.recording import Facts, Recording
 from edgecache.store.tiers import MemoryLimits
 
 #: The small queue's part of the budget (the paper's 10 %).
@@ -120,6 +120,16 @@ class MemoryTier:
             self._remove(key, place)
             self.counters.expired += 1
             self.counters.misses += 1
+            return None
+        if place.frequency < FREQUENCY_CAP:
+            place.frequency += 1
+        self.counters.hits += 1
+        return place.recording
+
+    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None:
+        """The recording with just these facts, counted as a hit; None, and nothing counted: ask `get`."""
+        place = self._places.get(key)
+        if place is None or place.recording.facts is not facts or place.expires_at <= wall_now:
             return None
         if place.frequency < FREQUENCY_CAP:
             place.frequency += 1

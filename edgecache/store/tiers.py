@@ -11,7 +11,7 @@ from typing import Protocol
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
-from edgecache.cache.recording import Recording
+from edgecache.cache.recording import Facts, Recording
 from edgecache.clock import Clock
 from edgecache.option import option
 
@@ -54,6 +54,7 @@ class Memory(Protocol):
     """The first tier: see `store.memory`."""
 
     def get(self, key: Key, wall_now: float) -> Recording | None: ...
+    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None: ...
     def look(self, key: Key, wall_now: float) -> Recording | None: ...
     def put(self, recording: Recording, expires_at: float, wall_now: float) -> bool: ...
     def discard(self, key: Key) -> bool: ...
@@ -79,8 +80,8 @@ class Tiers:
         self._freshness = freshness
         self._clock = clock
         self._discards = 0
-        #: What memory has; never suspends. Its own method, with nothing in between: every hit comes by here.
-        self.peek = memory.get
+        #: What memory has; never suspends. Its own methods, with nothing in between: every hit comes by here.
+        self.peek, self.still = memory.get, memory.still
 
     def __repr__(self) -> str:
         return f"<Tiers {self._memory!r}, {self._redis!r}>"
