@@ -141,6 +141,26 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_asked() -> None:
 async def test_an_idle_connection_is_closed_after_its_time() -> None:
     async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened(pool=Pool(keep_alive_s=0.05)) as lines:
         await heard(lines, upstream.url)
+        assert repr(lines.board) == "<Switchboard 0 lines in use, 1 warm, 0 wait>"
+        await upstream.left()
+        while "0 warm" not in repr(lines.board):
+            await asyncio.sleep(0)
+
+
+async def test_a_refusal_that_is_there_whole_does_not_cost_the_connection() -> None:
+    busy: Script = [head("503 Service Unavailable", "Content-Length: 4") + b"busy"]
+    async with ScriptedUpstream(busy, [whole(AUDIO)]) as upstream, opened() as lines:
+        with pytest.raises(UpstreamFault):
+            await heard(lines, upstream.url)
+        assert await heard(lines, upstream.url) == (AUDIO, True)
+        assert [each.connection for each in upstream.requests] == [1, 1]
+
+
+async def test_a_connection_that_comes_back_after_the_end_is_closed() -> None:
+    async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened() as lines:
+        async with lines.ask("c", order(upstream.url), {}) as answer, aclosing(answer.chunks()) as chunks:
+            await lines.close()
+            assert [each async for each in chunks] == [AUDIO]
         await upstream.left()
 
 

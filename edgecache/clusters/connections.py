@@ -14,6 +14,7 @@ import errno
 import select
 import socket
 import struct
+from collections.abc import Callable
 from enum import Enum
 from typing import cast
 
@@ -71,10 +72,11 @@ def named(error: OSError) -> str:
 
 
 class Line(asyncio.Protocol):
-    """One connection to an upstream. used: it has been asked before."""
+    """One connection to an upstream. used: it has been asked before. gone: told when it has ended."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, gone: Callable[["Line"], None]) -> None:
         self.peer = peer
+        self._gone = gone
         self.state = State.IDLE
         self.used = False
         self.transport: asyncio.Transport | None = None
@@ -139,10 +141,12 @@ class Line(asyncio.Protocol):
     def rest(self, keep_s: float) -> bool:
         """The exchange is over. True: it waits for its next; False: it could not, and is thrown away."""
         reading = self._reading
-        read = self.state is State.ANSWERING and reading.stage is Stage.END and not self._unread
-        if not (read and reading.keeps and reading.framed and self._failure is None):
+        whole = self.state is State.ANSWERING and reading.stage is Stage.END and not self._held_back
+        if not (whole and reading.keeps and reading.framed and self._failure is None):
             self.drop()
             return False
+        self._unread.clear()  # an error's body, or that of somebody who left
+        self._unread_bytes = 0
         self._move(Event.DONE)
         self.used = True
         self._watch(self._loop.time() + keep_s)
@@ -204,6 +208,7 @@ class Line(asyncio.Protocol):
             self._timer = None
         self.transport = self._peek = None
         self._wake()
+        self._gone(self)
 
     def _ended(self, exc: Exception | None) -> LineFault | None:
         """What it is that the connection ended now; None: as the answer said."""

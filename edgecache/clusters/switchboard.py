@@ -27,12 +27,14 @@ class Switchboard:
         self._warm: dict[Peer, list[Line]] = {}
         self._taken: Counter[Peer] = Counter()
         self._in_all = 0
+        self._closed = False
         self._queue: deque[tuple[Peer, asyncio.Future[None]]] = deque()
         #: Where a peer with several addresses was last reached.
         self._reached: dict[Peer, Address] = {}
 
     def __repr__(self) -> str:
-        return f"<Switchboard {self._in_all} lines in use, {len(self._queue)} wait>"
+        warm = sum(len(each) for each in self._warm.values())
+        return f"<Switchboard {self._in_all} lines in use, {warm} warm, {len(self._queue)} wait>"
 
     async def take(self, peer: Peer, by: float, connect_s: float, *, fresh: bool = False) -> Line:
         """A line to ask on, to be given back. fresh: a new one. LineFault: there is none by then, or it can't be made."""
@@ -49,16 +51,26 @@ class Switchboard:
 
     def give_back(self, line: Line) -> None:
         """The exchange is over, however it ended."""
-        if line.rest(self._pool.keep_alive_s):
+        if self._closed:
+            line.drop()
+        elif line.rest(self._pool.keep_alive_s):
             self._warm.setdefault(line.peer, []).append(line)
         self._leave(line.peer)
 
     def close(self) -> None:
         """Closes the warm ones; those that are out are closed when they come back."""
-        for lines in self._warm.values():
-            for line in lines:
-                line.drop()
-        self._warm.clear()
+        self._closed = True
+        warm, self._warm = self._warm, {}
+        for line in [each for lines in warm.values() for each in lines]:
+            line.drop()
+
+    def _forget(self, line: Line) -> None:
+        """It has ended."""
+        lines = self._warm.get(line.peer, [])
+        if line in lines:
+            lines.remove(line)
+            if not lines:
+                del self._warm[line.peer]
 
     def _idle(self, peer: Peer) -> Line | None:
         """A warm line that nothing was heard of since."""
@@ -142,7 +154,7 @@ class Switchboard:
             try:
                 async with asyncio.timeout_at(now + (by - now) / (len(addresses) - number)):
                     _, line = await loop.create_connection(
-                        lambda: Line(peer),
+                        lambda: Line(peer, self._forget),
                         *address,
                         ssl=tls,
                         server_hostname=None if tls is None else peer.host,
