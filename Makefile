@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ROOT   := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench lint clean redis players
+.PHONY: demo test check bench lint clean redis players openssl
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgecache needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -35,12 +35,19 @@ players:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends sox libsox-fmt-mp3 ffmpeg >/dev/null; } || \
 	  echo "Some tests want players: apt-get install sox libsox-fmt-mp3 ffmpeg (as root)." >&2
 
+# Some make certificates.
+openssl:
+	@command -v openssl >/dev/null || \
+	  { [ "$(ROOT)" = yes ] && command -v apt-get >/dev/null && echo "Installing openssl ..." && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl >/dev/null; } || \
+	  { echo "The tests need openssl: apt-get install openssl (as root), or put it on PATH." >&2; exit 1; }
+
 ## A small world on this machine: two demo clusters, Redis if installed, and an edge in front.
 demo: $(STAMP)
 	@exec $(BIN)/edgecache demo
 
 ## Everything: format, lint, types, import contract, tests.
-test: redis players lint
+test: redis players openssl lint
 	@$(BIN)/python -m pytest -q
 
 lint check: $(VENV)/.tested

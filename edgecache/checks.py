@@ -167,6 +167,10 @@ class Checks:
                 settings.fills.max_held_bytes,
             ),
         )
+        if settings.fills.deadline_s is not None:
+            # Else a cluster that says nothing would never be found out by those who wait for it.
+            deadline_s = settings.fills.deadline_s
+            pairs += (("timeouts.first_byte", settings.timeouts.first_byte_s, "fills.deadline", deadline_s),)
         said = {key: spelled for key, spelled, _ in writing.rows(declare(Settings), settings, {})}
         for less, low, more, high in pairs:
             if low > high and self._findings.sound(less, more):

@@ -222,16 +222,7 @@ class Node:
             "uptime_s": round(self.clock.monotonic() - self._began_s, 1),
             "draining": self.readiness.draining,
             "tiers": tiers,
-            "fills": {
-                "under_way": self.fills.under_way,
-                "held_bytes": self.fills.held_bytes,
-                "led": self.fills.led,
-                "joined": self.fills.joined,
-                "sealed": self.fills.sealed,
-                "unstored": dict(self.fills.unstored),
-                "broken": self.fills.broken,
-                "refused": self.fills.refused,
-            },
+            "fills": self.fills.status(),
             "record_mismatches": self.edge.counters.mismatches,
             "stale_served": self.edge.counters.stale_served,
             "requests": self.tally.told(),
@@ -245,8 +236,9 @@ class Node:
         wish = Wish(wanted, namespace or "default")
         return (await self.edge.explain(wish)).told(self.settings.cache.freshness)
 
-    def _clusters_status(self) -> list[Mapping[str, object]]:
-        return [each.told() for each in self._fleet.status()]
+    def _clusters_status(self) -> Mapping[str, object]:
+        asking = {**self.fills.asking.status(), **self.fills.admission.status()}
+        return {"upstreams": [each.told() for each in self._fleet.status()], "asking": asking}
 
     def _drain_cluster(self, name: str, drained: bool) -> bool:
         known = self._fleet.drain(name, drained=drained)

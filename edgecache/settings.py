@@ -21,7 +21,7 @@ from edgecache.clusters.cluster import (
 from edgecache.clusters.routing import Route
 from edgecache.delivery.auth import Auth
 from edgecache.delivery.limits import FastLane, Listen, RequestLimits
-from edgecache.fill.fills import FillLimits
+from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import LongText
 from edgecache.ops.log import Logging
 from edgecache.option import option, required

@@ -9,7 +9,8 @@ from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Directives, Freshness
 from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.fill.edge import Edge, Recorded, Speech, Wish
-from edgecache.fill.fills import FillLimits, Fills
+from edgecache.fill.fills import Fills
+from edgecache.fill.limits import FillLimits
 from edgecache.speech.utterance import utterance
 from tests.fake_clock import FakeClock
 from tests.scripted_clusters import Barrier, Reply, ScriptedClusters

@@ -14,8 +14,9 @@ from edgecache.cache.recording import Recording
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.errors import SpeechError
 from edgecache.fill.attempt import Order
-from edgecache.fill.fills import FillLimits, Fills
+from edgecache.fill.fills import Fills
 from edgecache.fill.flight import Flight, State
+from edgecache.fill.limits import FillLimits
 from edgecache.speech.utterance import utterance
 from tests.fake_clock import FakeClock
 from tests.scripted_clusters import WAV, Reply, ScriptedClusters

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from edgecache.clusters.fleet import ANYONE
+from edgecache.clusters.routing import Whose
 from edgecache.clusters.selection import Chosen, NoneLeft, Why
 from edgecache.speech.utterance import Utterance
 from tests import sounds
@@ -107,8 +109,22 @@ class ScriptedClusters:
     none_left: NoneLeft = field(default_factory=lambda: NoneLeft(1.0, busy=False))
     asked: list[Asking] = field(default_factory=list)
     open: int = 0
+    #: Who was heard, how soon, and at what real-time factor.
+    heard_of: list[tuple[str, float, float | None]] = field(default_factory=list)
+    #: When each is late.
+    late: dict[str, float] = field(default_factory=dict)
+    tell_of_room: Callable[[], None] = lambda: None
 
-    def choose(self, tried: Collection[str]) -> Chosen | NoneLeft:
+    def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None:
+        self.heard_of.append((chosen.upstream, first_audio_s, real_time_factor))
+
+    def late_s(self, upstream: str) -> float | None:
+        return self.late.get(upstream)
+
+    def on_room(self, told: Callable[[], None]) -> None:
+        self.tell_of_room = told
+
+    def choose(self, tried: Collection[str], whose: Whose = ANYONE) -> Chosen | NoneLeft:
         left = [f"c{n}" for n in range(self.upstreams) if f"c{n}" not in tried]
         return Chosen(left[0], left[0], Why.NEAREST, keep_to=left[0]) if left else self.none_left
 

@@ -147,6 +147,11 @@ def test_a_pipe_has_heard_what_came_and_is_told_that_it_is_not_all() -> None:
     assert ran.stderr.decode() == f"error: {url} broke off: what came is not whole\n"
 
 
+def _interruptible() -> None:
+    """A shell's background job ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_command_says_so_to_scripts_alone() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asking = subprocess.Popen(
@@ -154,6 +159,7 @@ def test_an_interrupted_command_says_so_to_scripts_alone() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=PYTHON,
+            preexec_fn=_interruptible,
         )
         peer, _ = silent.accept()
         with peer:

@@ -1,6 +1,7 @@
 """Fills: how each ends, whom it asks, what clients are told, and what there is room for (rules 2, 3, 5, 7)."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.selection import NoneLeft
 from edgecache.errors import ClientError, NodeError, SpeechError, UpstreamError
 from edgecache.fill.flight import State
+from edgecache.fill.priority import Priority
 from tests import sounds
-from tests.fill_rig import PIECES, SILENT, Listener, fault, order, rig, settle
+from tests.fill_rig import KEY, PIECES, SILENT, Listener, fault, order, rig, settle
 from tests.scripted_clusters import CUT_WAV, WAV, Asking, Barrier, Reply, ScriptedClusters, Step
 
 #: A header longer than what it is the header of.
@@ -68,6 +70,11 @@ async def test_a_recording_says_how_it_was_made() -> None:
         assert flight.head.first_byte_s == pytest.approx(0.2)
         assert (kept.namespace, kept.canonical) == ("default", order().utterance.canonical)
         assert made.clusters.asked == [Asking("c0", "Hello", {"Via": "test"})]
+        (begun, ended) = made.clusters.heard_of
+        assert (begun[0], begun[2]) == ("c0", None)
+        assert begun[1] == pytest.approx(0.5)
+        assert kept.facts.duration_ms
+        assert ended[2] == pytest.approx(1000 / kept.facts.duration_ms)
 
 
 # Whom it asks.
@@ -205,6 +212,44 @@ async def test_nobody_can_be_asked(none_left: NoneLeft, kind: type, code: str, r
         told = await made.refused()
         assert (type(told), told.status, told.code) == (kind, 503, code)
         assert told.retry_after_s == retry_after_s
+
+
+ROUTED = [
+    ("nobody was asked", [], NoneLeft(3.0, busy=False, barred=("eu-only",)), "no_cluster", "The route eu-only keeps"),
+    ("all are full", [], NoneLeft(9.0, busy=True, barred=("eu-only",)), "clusters_busy", "The route eu-only keeps"),
+    (
+        "the one that may be asked failed",
+        [Reply(before=[fault(Fault.CONNECT)])],
+        NoneLeft(1.0, busy=False, barred=("eu-only", "german")),
+        "no_cluster",
+        "The routes eu-only, german keep",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("replies", "none_left", "code", "told"), [row[1:] for row in ROUTED], ids=[row[0] for row in ROUTED]
+)
+async def test_the_route_that_kept_others_from_being_asked_is_named(
+    replies: list[Reply], none_left: NoneLeft, code: str, told: str
+) -> None:
+    async with rig(clusters=ScriptedClusters(replies, upstreams=len(replies), none_left=none_left)) as made:
+        error = await made.refused()
+        assert (error.status, error.code) == (503, code)
+        assert told in error.message
+
+
+async def test_a_flight_is_as_urgent_as_its_most_urgent_listener() -> None:
+    barrier = Barrier()
+    async with rig(Reply([barrier, WAV])) as made:
+        flight = made.fills.lead(replace(order(), priority=Priority.WARM_UP))
+        for joining, becomes in ((Priority.PREFETCH, Priority.PREFETCH), (Priority.WARM_UP, Priority.PREFETCH)):
+            assert made.fills.join(KEY, joining) is flight
+            assert flight.priority is becomes
+        assert made.fills.join(KEY) is flight
+        assert flight.priority is Priority.INTERACTIVE
+        barrier.open()
+        await made.fills.drain()
 
 
 # Room (rule 7).

@@ -24,6 +24,8 @@ TASK_ROOTS = {"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "de
 BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
+    *("fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
+    *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
     *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),
 )

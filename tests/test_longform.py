@@ -11,7 +11,8 @@ from edgecache.cache.lookup import Directives
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.errors import SpeechError
 from edgecache.fill.edge import Edge, Wish
-from edgecache.fill.fills import FillLimits, Fills
+from edgecache.fill.fills import Fills
+from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import ASKINGS, Began, Ended, LongForm, Piece, Sound, all_of, cut, sentence_wish
 from edgecache.speech.formats import Measured
 from edgecache.speech.sentences import Sentence, SentenceLengths, Sentences

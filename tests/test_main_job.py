@@ -13,7 +13,7 @@ from edgecache.clusters.cluster import Timeouts
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import RequestLimits
 from edgecache.demo import tone
-from edgecache.fill.fills import FillLimits
+from edgecache.fill.limits import FillLimits
 from edgecache.settings import Cache, NodeName
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 from tests.houses import Heard, House, house, keys_file, running, settings

@@ -65,10 +65,10 @@ async def speak_or_fail(edge, wish):
             loop.call_soon(lambda said: time.sleep(0.12), text)
     return await speak(edge, wish)
 
-async def run_or_fail(attempt, clusters):
-    if attempt._order.utterance.text.startswith("fill"):
-        fail(attempt._order.utterance.text)
-    return await run(attempt, clusters)
+async def run_or_fail(attempt, within_s):
+    if attempt.order.utterance.text.startswith("fill"):
+        fail(attempt.order.utterance.text)
+    return await run(attempt, within_s)
 
 Edge.speak, Attempt.run = speak_or_fail, run_or_fail
 """

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from edgecache.cache.recording import Recording
 from edgecache.clusters.fault import Fault
 from edgecache.errors import NodeError, UpstreamError
-from edgecache.fill.fills import FillLimits, Fills
+from edgecache.fill.fills import Fills
 from edgecache.fill.flight import Flight, State
+from edgecache.fill.limits import FillLimits
 from tests.fill_rig import KEY, PIECES, SILENT, Listener, Rig, fault, order, rig, settle
 from tests.scripted_clusters import AAC, WAV, Asking, Barrier, Reply, ScriptedClusters
 

@@ -7,16 +7,17 @@ leaving unfinished. It decides nothing itself: `rtt`, `health` and `selection` d
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from edgecache.clock import Clock
-from edgecache.clusters import selection
+from edgecache.clusters import roster, selection
 from edgecache.clusters.cluster import Cluster, FleetPolicies
 from edgecache.clusters.estimate import STALE_AFTER_S, Estimate
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.health import Event, Outcome, State, Ticket
 from edgecache.clusters.member import Member, UpstreamStatus
 from edgecache.clusters.probe import Probed, Probes
+from edgecache.clusters.resolving import Resolver, Unresolved
 from edgecache.clusters.routing import Whose, barring
 from edgecache.clusters.selection import Candidate, Chosen, NoneLeft
 from edgecache.clusters.upstream import Answer, Dialect, Lines
@@ -26,10 +27,14 @@ from edgecache.speech.utterance import Utterance
 JITTER = 0.25
 #: A sample that does not fit may be chance or a changed path: the next ones tell, soon.
 STRAYED_S = 0.2
+#: What is known of names is looked at so often; DNS itself is asked when its answer is `pool.dns_ttl` old.
+FOLLOW_S = 5.0
 #: So many times the distance of the one that is asked is far away.
 FAR_TIMES = 2.0
 #: Whom no route is for.
 ANYONE = Whose("", "", "")
+#: Later than all but this share of the last times is late.
+LATE_SHARE = 0.05
 #: A cluster that is busy and does not say for how long is asked again after this.
 BUSY_S = 1.0
 
@@ -52,14 +57,21 @@ class Fleet:
         self._clock = clock
         self._on_change = on_change
         self._dialects = dialects
-        self._members = {each.name: each for cluster in clusters for each in _members(cluster, policies)}
-        self._lines = Lines(policies.timeouts, policies.pool, clock)
-        self._probes = Probes(policies.probing, policies.pool.dns_ttl_s, clock)
+        self._clusters = clusters
+        self._resolver = Resolver(policies.pool.dns_ttl_s, clock)
+        self._members: dict[str, Member] = {}
+        #: Upstreams that DNS knows no more, while they still speak.
+        self._leaving: list[Member] = []
+        self._lines = Lines(policies.timeouts, policies.pool, clock, self._resolver)
+        self._probes = Probes(policies.probing, policies.pool.dns_ttl_s, clock, self._resolver)
         self._current: str | None = None
         self._room_freed: Callable[[], None] = _nobody_waits
-        self._probers: list[asyncio.Task[None]] = []
+        self._probing = False
+        self._probers: dict[str, asyncio.Task[None]] = {}
+        self._followers: list[asyncio.Task[None]] = []
         #: How the probers wait; a test has its own.
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._enrol()
 
     def __repr__(self) -> str:
         return f"<Fleet {', '.join(f'{each.name} {each.health.state.value}' for each in self._members.values())}>"
@@ -67,21 +79,65 @@ class Fleet:
     async def start(self, *, probing: bool = True) -> None:
         """Opens the connections and begins to measure; does not wait for the first measurement."""
         await self._lines.start()
+        self._probing = probing
         if not probing:
             return
-        self._probers = [
-            asyncio.create_task(self._keep_probing(each), name=f"probe {each.name}") for each in self._members.values()
+        for each in self._members.values():
+            self._begin_probing(each)
+        self._followers = [
+            asyncio.create_task(self._keep_following(host, port), name=f"follow {host}")
+            for host, port in roster.names(self._clusters)
         ]
 
     async def close(self) -> None:
         """Stops measuring and closes every connection."""
-        for prober in self._probers:
-            prober.cancel()
-        if self._probers:
-            await asyncio.wait(self._probers)
-        self._probers = []
+        tasks = [*self._probers.values(), *self._followers]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._probers, self._followers = {}, []
         await self._probes.close()
         await self._lines.close()
+
+    # Who there is.
+
+    def _enrol(self) -> None:
+        """The upstreams as the operator and DNS have them now. Who stays keeps all that is known of it."""
+        before = self._members
+        wanted = [each for cluster in self._clusters for each in roster.entries(cluster, self._resolver.known)]
+        self._members = {each.name: before.get(each.name) or self._newcomer(each) for each in wanted}
+        gone = [each for name, each in before.items() if name not in self._members]
+        self._leaving = [each for each in (*self._leaving, *gone) if each.in_flight]
+        for each in gone:
+            if (prober := self._probers.pop(each.name, None)) is not None:
+                prober.cancel()
+        for name, each in self._members.items():
+            if self._probing and name not in before:
+                self._begin_probing(each)
+        self._room_freed()
+
+    def _newcomer(self, entry: roster.Entry) -> Member:
+        member = _member(entry, self._policies)
+        kin = [each for each in self._members.values() if each.cluster is entry.cluster]
+        member.drained = all(each.drained for each in kin) if kin else entry.cluster.drained
+        return member
+
+    def _begin_probing(self, member: Member) -> None:
+        self._probers[member.name] = asyncio.create_task(self._keep_probing(member), name=f"probe {member.name}")
+
+    async def follow(self, host: str, port: int) -> None:
+        """Takes over what DNS says of this name now; what it said last well, if it has nothing to say."""
+        with suppress(Unresolved):
+            await self._resolver.resolve(host, port)
+        now = [each.name for cluster in self._clusters for each in roster.entries(cluster, self._resolver.known)]
+        if now != list(self._members):
+            self._enrol()
+
+    async def _keep_following(self, host: str, port: int) -> None:
+        while True:
+            await self.follow(host, port)
+            await self.pause(FOLLOW_S)
 
     # Asking.
 
@@ -99,31 +155,35 @@ class Fleet:
 
     def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None:
         """How soon it spoke, and when it ended, how long it took for each second of speech."""
-        member, now = self._members[chosen.upstream], self._clock.monotonic()
+        member, now = self._members.get(chosen.upstream), self._clock.monotonic()
+        if member is None:  # DNS knows it no more
+            return
         if real_time_factor is None:
             member.first_audio.observe(first_audio_s, now)
+            member.lately.observe(first_audio_s, now)
         else:
             member.real_time_factor.observe(real_time_factor, now)
 
-    def first_audio_estimate(self, upstream: str) -> tuple[float, float] | None:
-        """How soon it speaks and how far that varies, in seconds; None: nobody knows."""
-        now, first_audio = self._clock.monotonic(), self._members[upstream].first_audio
-        value_s, spread_s = first_audio.value(now), first_audio.spread(now)
-        return None if value_s is None or spread_s is None else (value_s, spread_s)
+    def late_s(self, upstream: str) -> float | None:
+        """After how long it is later than nineteen in twenty times of late, in seconds; None: nobody knows."""
+        member = self._members.get(upstream)
+        return None if member is None else member.lately.beyond(LATE_SHARE, self._clock.monotonic())
 
     @asynccontextmanager
     async def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> AsyncIterator[Answer]:
         """One exchange with whom was chosen. An UpstreamFault out of the block, whoever raises it, is recorded; a clean
         end is a success; anything else says nothing about the upstream."""
-        member = self._members[chosen.upstream]
+        member = self._members.get(chosen.upstream)
+        if member is None:
+            raise UpstreamFault(Fault.BUSY, chosen.cluster, "DNS knows it no more")
         ticket = self._admit(member)
         outcome: Outcome = Event.ABANDONED
         reason = ""
         member.in_flight += 1
         try:
-            outgoing = self._dialects[member.cluster.dialect].ask(member.address, member.cluster.api_key, utterance)
+            outgoing = self._dialects[member.cluster.dialect].ask(member.url, member.cluster.api_key, utterance)
             began_s = self._clock.monotonic()
-            async with self._lines.ask(member.cluster.name, outgoing, forwarding) as answer:
+            async with self._lines.ask(member.cluster.name, outgoing, forwarding, member.address) as answer:
                 now = self._clock.monotonic()
                 member.first_byte.observe(max(0.0, now - began_s), now)
                 yield answer
@@ -156,7 +216,8 @@ class Fleet:
 
     def _room(self, member: Member) -> int:
         """How many more requests its cluster leaves it."""
-        asked = sum(each.in_flight for each in self._members.values() if each.cluster is member.cluster)
+        everyone = (*self._members.values(), *self._leaving)
+        asked = sum(each.in_flight for each in everyone if each.cluster is member.cluster)
         return member.cluster.max_in_flight - asked
 
     def _admit(self, member: Member) -> Ticket:
@@ -202,7 +263,9 @@ class Fleet:
 
     async def probe_once(self, upstream: str) -> Probed | None:
         """Measures one upstream. None: its health does not allow a probe now."""
-        member = self._members[upstream]
+        return await self._probe(self._members[upstream])
+
+    async def _probe(self, member: Member) -> Probed | None:
         ticket = member.health.admit(self._clock.monotonic())
         self._report(member, "the cool-down is over")
         if ticket is None:
@@ -210,7 +273,7 @@ class Fleet:
         outcome: Outcome = Event.ABANDONED
         reason = ""
         try:
-            probed = await self._probes.probe(member.address)
+            probed = await self._probes.probe(member.url, member.address)
             outcome = Event.PROBE_OK if probed.alive else Event.PROBE_FAILED
             if probed.rtt_s is not None:
                 member.rtt.observe(probed.rtt_s, self._clock.monotonic())
@@ -222,13 +285,14 @@ class Fleet:
 
     async def probe_all(self) -> list[UpstreamStatus]:
         """Measures every upstream once and says what was found; needs no `start`, but a `close`."""
+        await asyncio.gather(*(self.follow(host, port) for host, port in roster.names(self._clusters)))
         await asyncio.gather(*(self.probe_once(name) for name in self._members))
         return self.status()
 
     async def _keep_probing(self, member: Member) -> None:
         while True:
             try:
-                await self.probe_once(member.name)
+                await self._probe(member)
             except Exception as error:  # the task's root: one odd probe must not end all measuring
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": f"a probe of {member.name} failed in an unforeseen way", "exception": error}
@@ -293,19 +357,15 @@ def _nobody_waits() -> None:
     """Nobody has asked to be told of room."""
 
 
-def _members(cluster: Cluster, policies: FleetPolicies) -> list[Member]:
+def _member(entry: roster.Entry, policies: FleetPolicies) -> Member:
     probing = policies.probing
-    stale_after_s = max(STALE_AFTER_S, 5 * probing.interval_s * probing.idle_factor)
-    addresses = cluster.addresses
-    return [
-        Member(
-            name=cluster.name if len(addresses) == 1 else f"{cluster.name}/{n}",
-            cluster=cluster,
-            address=address,
-            most=min(cluster.max_in_flight, policies.pool.max_per_host),
-            policy=policies.health,
-            rtt=Estimate(stale_after_s),
-            drained=cluster.drained,
-        )
-        for n, address in enumerate(addresses)
-    ]
+    return Member(
+        name=entry.name,
+        cluster=entry.cluster,
+        url=entry.url,
+        address=entry.address,
+        most=min(entry.cluster.max_in_flight, policies.pool.max_per_host),
+        policy=policies.health,
+        rtt=Estimate(max(STALE_AFTER_S, 5 * probing.interval_s * probing.idle_factor)),
+        drained=entry.cluster.drained,
+    )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from edgecache.clusters.cluster import Cluster, HealthPolicy
 from edgecache.clusters.estimate import Estimate
 from edgecache.clusters.health import Health, State
+from edgecache.clusters.recent import Recent
 from edgecache.clusters.selection import Candidate
 
 #: What is heard of an upstream while it speaks is believed for so long: fills may be rare.
@@ -49,17 +50,23 @@ class UpstreamStatus:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One upstream: one base URL of a cluster. most: how many requests it may be asked at once."""
+    """One upstream: one base URL of a cluster.
+
+    address: where to connect; None: wherever the URL's host is found. most: how many requests it may be asked at once.
+    """
 
     name: str
     cluster: Cluster
-    address: str
+    url: str
+    address: str | None
     most: int
     policy: HealthPolicy
     rtt: Estimate
     first_byte: Estimate = field(default_factory=lambda: Estimate(HEARD_STALE_S))
     first_audio: Estimate = field(default_factory=lambda: Estimate(HEARD_STALE_S))
     real_time_factor: Estimate = field(default_factory=lambda: Estimate(HEARD_STALE_S))
+    #: The same first audio, for telling when it is late.
+    lately: Recent = field(default_factory=lambda: Recent(HEARD_STALE_S))
     health: Health = field(init=False)
     state: State = State.UP  # as it was last reported
     drained: bool = False
@@ -98,7 +105,7 @@ class Member:
         return UpstreamStatus(
             name=self.name,
             cluster=self.cluster.name,
-            url=self.address,
+            url=self.url,
             groups=self.cluster.groups,
             state=standing.state.value,
             drained=self.drained,

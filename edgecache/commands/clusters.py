@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -36,21 +36,40 @@ def show(said: Mapping[str, Any], stream: TextIO, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(said), file=stream)
     else:
-        _console(stream).print(_table(said["upstreams"]))
+        _console(stream).print(_shown(said))
 
 
 def watch(target: Target, stream: TextIO) -> None:
     """The same again and again, until it is interrupted."""
     console = _console(stream)
-    with Live(_table(told(target)["upstreams"]), console=console, auto_refresh=False) as live:
+    with Live(_shown(told(target)), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(_table(told(target)["upstreams"]), refresh=True)
+            live.update(_shown(told(target)), refresh=True)
 
 
 def _console(stream: TextIO) -> Console:
     # A pipe has no width: nothing is folded there.
     return Console(file=stream, highlight=False, width=None if stream.isatty() else 200)
+
+
+def _shown(said: Mapping[str, Any]) -> Group:
+    return Group(_table(said["upstreams"]), *_asking(said.get("asking")))
+
+
+def _asking(asking: Mapping[str, Any] | None) -> list[str]:
+    """What was asked again and beside, and who waits, in a line each; none from an older edge."""
+    if asking is None:
+        return []
+    refused = asking["budget_refusals"]
+    waiting = ", ".join(f"{many} {which}" for which, many in asking["waiting"].items() if many) or "nobody"
+    return [
+        "",
+        f"asked again: {asking['retries']} ({refused['retries']} not, for want of budget); "
+        f"asked beside: {asking['hedges']} ({asking['hedge_wins']} were heard first, {refused['hedges']} not asked)",
+        f"waiting for room: {waiting}; {sum(asking['queued'].values())} have waited, "
+        f"{asking['sent_away']} were sent away, {asking['gave_up']} waited in vain",
+    ]
 
 
 def _table(upstreams: Sequence[Mapping[str, Any]]) -> Table:

@@ -178,10 +178,10 @@ def _with_defaults(declared: tuple[Declared, ...], part: Any) -> tuple[Declared,
 def _leaf(name: str, option: Option, hint: Any, default: Any, optional: bool) -> Leaf:
     if typing.get_origin(hint) is Literal:
         return Leaf(name, name, option, Kind.CHOICE, default, optional, typing.get_args(hint))
+    hint, words = _without_words(hint)
     for (unit, held), kind in _UNITS.items():
         if name.endswith(unit) and hint is held:
-            return Leaf(name.removesuffix(unit), name, option, kind, default, optional)
-    hint, words = _without_words(hint)
+            return Leaf(name.removesuffix(unit), name, option, kind, default, optional, words)
     if hint not in _KINDS:
         raise TypeError(f"{hint} can't be configured")
     is_path = hint is str and name.endswith(("_file", "_directory"))

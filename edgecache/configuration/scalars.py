@@ -55,6 +55,8 @@ def spell(leaf: Leaf, held: Any) -> str:
         return "null"
     if leaf.option.secret:
         return HIDDEN if held else '""'
+    if isinstance(held, str) and held in leaf.words:
+        return spell_text(held)
     match leaf.kind:
         case Kind.DURATION:
             return units.spell_duration(held)
@@ -155,7 +157,7 @@ def _number_hint(given: Plain) -> str | None:
 
 
 def _duration(leaf: Leaf, given: Plain, quoted: str) -> float:
-    return float(_measured(_DURATION, given, quoted))
+    return float(_measured(_DURATION, given, quoted, leaf.words))
 
 
 def _size(leaf: Leaf, given: Plain, quoted: str) -> int:
@@ -176,7 +178,7 @@ _DURATION = _Measure("duration", units.duration, ("24h", "20ms", "1h30m"), ("s",
 _SIZE = _Measure("size", units.size, ("512MiB", "64KiB", "10MB"), ("MiB", "KiB"))
 
 
-def _measured(measure: _Measure, given: Plain, quoted: str) -> float:
+def _measured(measure: _Measure, given: Plain, quoted: str, words: tuple[str, ...] = ()) -> float:
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
     if number and not given:
         return 0
@@ -184,7 +186,7 @@ def _measured(measure: _Measure, given: Plain, quoted: str) -> float:
         sign = "must not be less than 0" if str(given).startswith("-") else f"has no unit: {given} of what?"
         ways = " or ".join(f'"{given}{unit}"' for unit in measure.usual)
         raise Wrong(sign, f"write it as {ways}" if "unit" in sign else None)
-    hint = "write it as in " + ", ".join(f'"{example}"' for example in measure.examples)
+    hint = "write it as in " + ", ".join(f'"{example}"' for example in (*words, *measure.examples))
     if not isinstance(given, str):
         raise Wrong(f"must be a {measure.what}, not {quoted}", hint)
     try:

@@ -14,9 +14,12 @@ from edgecache.cache.lookup import Asked
 from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.clock import Clock
 from edgecache.clusters.fault import Fault, UpstreamFault
+from edgecache.clusters.routing import Whose
 from edgecache.clusters.selection import Chosen, NoneLeft
-from edgecache.errors import NodeError
-from edgecache.fill.flight import Flight, Head
+from edgecache.fill.flight import Flight, Head, Rendering, State
+from edgecache.fill.hedging import Beaten, Race
+from edgecache.fill.priority import Priority
+from edgecache.fill.refusal import full
 from edgecache.fill.seal import BreakOff, EndUnstored, Seal, ending
 from edgecache.speech.formats import Expected, Inspector, Measured, NotAudio, inspector
 from edgecache.speech.utterance import Utterance
@@ -36,10 +39,13 @@ class Answer(Protocol):
 class Clusters(Protocol):
     """Who can be asked, and asking."""
 
-    def choose(self, tried: Collection[str]) -> Chosen | NoneLeft: ...
+    def choose(self, tried: Collection[str], whose: Whose) -> Chosen | NoneLeft: ...
     def ask(
         self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]
     ) -> AbstractAsyncContextManager[Answer]: ...
+    def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None: ...
+    def late_s(self, upstream: str) -> float | None: ...
+    def on_room(self, told: Callable[[], None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +56,19 @@ class Order:
     utterance: Utterance
     forwarding: Mapping[str, str]
     store: bool = True
+    priority: Priority = Priority.INTERACTIVE
+
+    @property
+    def whose(self) -> Whose:
+        """What routes go by."""
+        return Whose(self.asked.namespace, self.utterance.voice, self.utterance.language)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What every attempt of this node keeps to."""
 
+    clusters: Clusters
     clock: Clock
     #: Stores what a flight turned out to be, unless it is outdated.
     keep: Callable[[Flight, Recording], None]
@@ -63,85 +76,129 @@ class Terms:
     first_audio_s: float
     #: Counts so many more bytes as held by this node; False when they may not be.
     hold: Callable[[int], bool]
-
-
-def full() -> NodeError:
-    """There is no room for more bytes; it says nothing about any cluster."""
-    return NodeError(503, "busy", "This edge holds as much unfinished audio as it may.", retry_after_s=1)
+    #: So many of them are held no more.
+    release: Callable[[int], None]
 
 
 class Attempt:
-    """One cluster asked for one order."""
+    """One cluster asked for one order. Its bytes are its own until they are heard; then the flight has them."""
 
     def __init__(self, flight: Flight, order: Order, chosen: Chosen, terms: Terms) -> None:
-        self._flight = flight
-        self._order = order
-        self._chosen = chosen
+        self.flight = flight
+        self.order = order
         self._terms = terms
+        self._race: Race | None = None
+        self._rendering = Rendering()
         self._began_s = terms.clock.monotonic()
+        self.chosen = chosen
 
-    async def run(self, clusters: Clusters) -> None:
-        """Ends with the flight sealed or ended. UpstreamFault: the cluster failed; NodeError: this edge is full."""
-        async with clusters.ask(self._chosen, self._order.utterance, self._order.forwarding) as answer:
-            try:
-                listening = inspector(answer.media_type, self._expected())
-                head = await self._hear(answer, listening)
-                measured = listening.finish()
-            except NotAudio as error:
-                raise self._fault(Fault.NOT_AUDIO, error.reason) from error
-            self._finish(answer.framed, head, measured)
+    def __repr__(self) -> str:
+        return f"<Attempt {self.chosen.upstream} {'heard' if self.audible else 'not heard'}>"
+
+    @property
+    def audible(self) -> bool:
+        """Whether it is the one that is heard."""
+        return self.flight.rendering is self._rendering
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since it began."""
+        return self._terms.clock.monotonic() - self._began_s
+
+    def enter(self, race: Race) -> "Attempt":
+        """It is to say there when it is heard."""
+        self._race = race
+        return self
+
+    def beside(self, chosen: Chosen) -> "Attempt":
+        """Another one at the same."""
+        return Attempt(self.flight, self.order, chosen, self._terms)
+
+    async def run(self, within_s: float) -> None:
+        """Ends with the flight sealed or ended. within_s: until the first audio. UpstreamFault: the cluster failed;
+        NodeError: this edge is full; Beaten: another was heard first."""
+        try:
+            async with asyncio.timeout(within_s) as deadline:
+                async with self._terms.clusters.ask(self.chosen, self.order.utterance, self.order.forwarding) as answer:
+                    await self._take_down(answer, deadline)
+        except TimeoutError as error:
+            raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio before the fill's deadline") from error
+        finally:
+            if not self.audible:
+                self._terms.release(self._rendering.length)
+
+    async def _take_down(self, answer: Answer, deadline: asyncio.Timeout) -> None:
+        try:
+            listening = inspector(answer.media_type, self._expected())
+            head = await self._hear(answer, listening, deadline)
+            measured = listening.finish()
+        except NotAudio as error:
+            raise self._fault(Fault.NOT_AUDIO, error.reason) from error
+        self._finish(answer.framed, head, measured)
+        if head is not None and measured.duration_ms:
+            self._terms.clusters.heard(self.chosen, head.first_audio_s, self.elapsed_s * 1000 / measured.duration_ms)
 
     def _expected(self) -> Expected:
-        utterance = self._order.utterance
+        utterance = self.order.utterance
         return Expected(utterance.format, utterance.sample_rate_hz, len(utterance.text), utterance.speaking_rate)
 
     def _fault(self, fault: Fault, detail: str) -> UpstreamFault:
-        return UpstreamFault(fault, self._chosen.cluster, detail)
+        return UpstreamFault(fault, self.chosen.cluster, detail)
 
-    async def _hear(self, answer: Answer, listening: Inspector) -> Head | None:
+    async def _hear(self, answer: Answer, listening: Inspector, deadline: asyncio.Timeout) -> Head | None:
         """Tees the body. None: it ended without any audio."""
         first_byte_s: float | None = None
         head: Head | None = None
         try:
-            async with asyncio.timeout(self._terms.first_audio_s - self._elapsed_s()) as patience:
+            async with asyncio.timeout(self._terms.first_audio_s - self.elapsed_s) as patience:
                 async with aclosing(answer.chunks()) as chunks:
                     async for chunk in chunks:
-                        first_byte_s = self._elapsed_s() if first_byte_s is None else first_byte_s
+                        first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
                         self._take(chunk, listening)
                         if head is None and listening.audible:
                             patience.reschedule(None)
+                            deadline.reschedule(None)
                             head = self._head(answer, first_byte_s)
-                            self._flight.audible(head)
+                            self._win(head)
                             await asyncio.sleep(0)  # what has come is heard before what follows is looked at
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
         return head
 
-    def _elapsed_s(self) -> float:
-        return self._terms.clock.monotonic() - self._began_s
+    def _win(self, head: Head) -> None:
+        """The first audio is there. Beaten: another's was, before."""
+        if self.flight.state is not State.ASKING:
+            raise Beaten
+        self._terms.clusters.heard(self.chosen, head.first_audio_s, None)
+        self.flight.audible(head, self._rendering)
+        if self._race is not None:
+            self._race.heard(self)
 
     def _take(self, chunk: bytes, listening: Inspector) -> None:
-        if self._flight.rendering.length + len(chunk) > self._terms.max_rendering_bytes:
+        if self._rendering.length + len(chunk) > self._terms.max_rendering_bytes:
             raise self._fault(Fault.TOO_LARGE, "longer than a rendering may be")
         if not self._terms.hold(len(chunk)):
             raise full()
-        self._flight.add(chunk)
+        if self.audible:
+            self.flight.add(chunk)
+        else:
+            self._rendering.add(chunk)
         listening.feed(chunk)
 
     def _head(self, answer: Answer, first_byte_s: float) -> Head:
         return Head(
             media_type=answer.media_type,
-            cluster=self._chosen.cluster,
+            cluster=self.chosen.cluster,
             first_byte_s=first_byte_s,
-            first_audio_s=self._elapsed_s(),
-            stored=self._order.store and answer.framed,
+            first_audio_s=self.elapsed_s,
+            stored=self.order.store and answer.framed,
         )
 
     def _finish(self, framed: bool, head: Head | None, measured: Measured) -> None:
-        flight = self._flight
+        flight = self.flight
         if head is None:
             raise self._fault(Fault.NOT_AUDIO, "empty_audio")
-        match ending(framed=framed, measured=measured, wanted=self._order.store):
+        match ending(framed=framed, measured=measured, wanted=self.order.store):
             case Seal():
                 recording = self._recording(head, measured)
                 self._terms.keep(flight, recording)
@@ -154,7 +211,7 @@ class Attempt:
                 assert_never(never)
 
     def _recording(self, head: Head, measured: Measured) -> Recording:
-        audio = self._flight.rendering.collapse()
+        audio = self.flight.rendering.collapse()
         if measured.container == "wav":
             audio = with_true_sizes(audio)
         facts = Facts(
@@ -164,10 +221,10 @@ class Attempt:
             sample_rate_hz=measured.sample_rate_hz,
             channels=measured.channels,
             made_at=self._terms.clock.wall(),
-            made_in_ms=self._elapsed_s() * 1000,
+            made_in_ms=self.elapsed_s * 1000,
             first_audio_ms=head.first_audio_s * 1000,
             cluster=head.cluster,
             etag=etag(audio),
         )
-        asked = self._order.asked
+        asked = self.order.asked
         return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)

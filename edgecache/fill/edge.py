@@ -22,6 +22,7 @@ from edgecache.errors import ClientError, NodeError, SpeechError
 from edgecache.fill.attempt import Order
 from edgecache.fill.fills import Fills
 from edgecache.fill.flight import Flight, Head
+from edgecache.fill.priority import Priority
 from edgecache.speech.utterance import Utterance, decode
 
 
@@ -54,6 +55,7 @@ class Wish(msgspec.Struct, frozen=True):
     forwarding: Mapping[str, str] = MappingProxyType({})
     #: Redis was just asked for this key, and has nothing.
     looked_for: Key | None = None
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -270,11 +272,12 @@ class Edge:
         return question
 
     async def _live(self, wish: Wish, asked: Asked, reason: Reason) -> Live:
-        flight = self._fills.join(asked.key) if reason in (Reason.URI_MISS, Reason.STALE) else None
+        may_join = reason in (Reason.URI_MISS, Reason.STALE)
+        flight = self._fills.join(asked.key, wish.priority) if may_join else None
         joined = flight is not None
         if flight is None:
             store = not wish.directives.no_store
-            order = Order(asked, wish.utterance, wish.forwarding, store)
+            order = Order(asked, wish.utterance, wish.forwarding, store, wish.priority)
             flight = self._fills.lead(order, alone=not store)
         with flight.reading():
             head = await flight.begun()

@@ -6,30 +6,21 @@ It does not know HTTP towards clients, nor where recordings are kept.
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from edgecache.cache.key import Key
 from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
-from edgecache.clusters.fault import Fault, UpstreamFault
-from edgecache.clusters.selection import NoneLeft
-from edgecache.errors import ClientError, NodeError, SpeechError, UpstreamError
-from edgecache.fill.attempt import Attempt, Clusters, Order, Terms, full
+from edgecache.errors import NodeError
+from edgecache.fill.admission import Admission
+from edgecache.fill.asking import Asking
+from edgecache.fill.attempt import Clusters, Order, Terms
 from edgecache.fill.flight import Flight, State
-from edgecache.option import option
-
-
-@dataclass(frozen=True, slots=True)
-class FillLimits:
-    """Bounds on what is under way (rule 7)."""
-
-    max_flights: int = option(512, "Fills under way at once.", minimum=1)
-    max_held_bytes: int = option(256 << 20, "Bytes of renderings held for readers.", minimum=1 << 20)
-    max_rendering_bytes: int = option(32 << 20, "The largest rendering; a longer one is broken off.", minimum=1 << 10)
-    attempts: int = option(3, "Clusters asked for one fill, before the first byte.", minimum=1)
+from edgecache.fill.limits import FillLimits
+from edgecache.fill.orphans import Orphan, fate
+from edgecache.fill.priority import Priority
+from edgecache.fill.refusal import failed, full, stopping
 
 
 class Fills:
@@ -44,15 +35,28 @@ class Fills:
         first_audio_s: float = 5.0,
     ) -> None:
         self._limits = limits
-        self._clusters = clusters
         self._keep_recording = keep
-        self._terms = Terms(clock, self._keep, limits.max_rendering_bytes, first_audio_s, self._hold)
+        terms = Terms(
+            clusters=clusters,
+            clock=clock,
+            keep=self._keep,
+            max_rendering_bytes=limits.max_rendering_bytes,
+            first_audio_s=first_audio_s,
+            hold=self._hold,
+            release=self._release,
+        )
+        self.admission = Admission(limits, clusters, clock, self._review_all)
+        self.asking = Asking(limits, terms, self.admission)
         #: Flights that may be joined, the oldest first: more than one if clients asked for new takes meanwhile.
         self._takes: dict[Key, list[Flight]] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
         #: Flights that are over, but still read by someone: their bytes are held too.
         self._lingering: set[Flight] = set()
         self._held_bytes = 0
+        #: Flights that nobody has listened to for a while, with what there is to say of their text.
+        self._orphans: dict[Flight, Order] = {}
+        self.orphans_finished = 0
+        self.orphans_abandoned: Counter[str] = Counter()
         self.led = self.joined = self.sealed = self.broken = self.refused = 0
         #: Heard whole but not stored, by reason.
         self.unstored: Counter[str] = Counter()
@@ -78,17 +82,23 @@ class Fills:
         takes = self._takes.get(key)
         return takes[-1] if takes and not takes[-1].outdated else None
 
-    def join(self, key: Key) -> Flight | None:
-        """The flight for this key, if there is one."""
+    def join(self, key: Key, priority: Priority = Priority.INTERACTIVE) -> Flight | None:
+        """The flight for this key, if there is one; from now on it is at least as urgent as this."""
         flight = self.flight(key)
         if flight is not None:
             self.joined += 1
+            flight.others += 1
+            self._orphans.pop(flight, None)
+            if priority < flight.priority:
+                flight.priority = priority
+                self.admission.hurry(flight)
         return flight
 
     def lead(self, order: Order, *, alone: bool = False) -> Flight:
         """A new flight. alone: nobody may join it. NodeError: there are too many already."""
         self._admit()
-        flight = Flight(order.asked.key)
+        flight = Flight(order.asked.key, order.priority)
+        flight.left = lambda left: self._left(left, order)
         if not alone:
             self._takes.setdefault(flight.key, []).append(flight)
         self.led += 1
@@ -103,6 +113,7 @@ class Fills:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+        self.admission.close()
 
     async def drain(self) -> None:
         """Waits until no fill is under way."""
@@ -123,6 +134,67 @@ class Fills:
         self._held_bytes += more_bytes
         return True
 
+    def _release(self, fewer_bytes: int) -> None:
+        """So many bytes are held no more."""
+        self._held_bytes -= fewer_bytes
+
+    def status(self) -> Mapping[str, object]:
+        """Everything of them, for `/status`."""
+        return {
+            "under_way": self.under_way,
+            "held_bytes": self.held_bytes,
+            "led": self.led,
+            "joined": self.joined,
+            "sealed": self.sealed,
+            "unstored": dict(self.unstored),
+            "broken": self.broken,
+            "refused": self.refused,
+            **self.asking.status(),
+            **self.admission.status(),
+            "orphans": {
+                "now": sum(not flight.readers for flight in self._orphans),
+                "finished": self.orphans_finished,
+                "abandoned": dict(self.orphans_abandoned),
+            },
+        }
+
+    # Fills that nobody listens to.
+
+    def _left(self, flight: Flight, order: Order) -> None:
+        asyncio.get_running_loop().call_later(self._limits.orphan_after_s, self._orphan, flight, order)
+
+    def _orphan(self, flight: Flight, order: Order) -> None:
+        """The last listener left a while ago; unless there is another one, or it is over."""
+        if not (flight.readers or flight.over or flight in self._orphans):
+            self._orphans[flight] = order
+            self._review(flight, order)
+
+    def _review_all(self) -> None:
+        """Someone waits for room: does an orphan take it?"""
+        for flight, order in list(self._orphans.items()):
+            self._review(flight, order)
+
+    def _review(self, flight: Flight, order: Order) -> None:
+        if flight.readers:
+            del self._orphans[flight]
+            return
+        orphan = Orphan(
+            priority=flight.priority,
+            characters=len(order.utterance.text),
+            others=flight.others,
+            asked=not self.admission.is_waiting(flight),
+            stored=order.store if flight.head is None else flight.head.stored,
+            heard_bytes=flight.rendering.length,
+        )
+        decided = fate(orphan, self._limits, pressed=self.admission.pressed)
+        if decided.abandoned:
+            del self._orphans[flight]
+            self.orphans_abandoned[decided.value] += 1
+            self._forget(flight)  # nobody may join what ends now
+            next(task for task, each in self._tasks.items() if each is flight).cancel()
+
+    # How flights end.
+
     def _keep(self, flight: Flight, recording: Recording) -> None:
         """Keeps a take, unless one that began later is kept already."""
         if flight.outdated:
@@ -136,12 +208,14 @@ class Fills:
     def _landed(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
         if not flight.over:  # also when it was cancelled before its first step
-            flight.fail(_stopping() if task.cancelled() else _failed())
+            flight.fail(stopping() if task.cancelled() else failed())
         if flight.readers:
             self._lingering.add(flight)
         else:
             self._held_bytes -= flight.rendering.length
         self._forget(flight)
+        if self._orphans.pop(flight, None) is not None:
+            self.orphans_finished += 1
         match flight.state:
             case State.SEALED:
                 self.sealed += 1
@@ -161,69 +235,8 @@ class Fills:
 
     async def _run(self, flight: Flight, order: Order) -> None:
         try:
-            await self._fill(flight, order)
+            await self.asking.fill(flight, order)
         except Exception as error:  # the task's root; `_landed` tells whoever listens
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"a fill failed: {flight!r}", "exception": error}
             )
-
-    async def _fill(self, flight: Flight, order: Order) -> None:
-        tried: list[str] = []
-        fault: UpstreamFault | None = None
-        none_left: NoneLeft | None = None
-        for _ in range(self._limits.attempts):
-            choice = self._clusters.choose(tried)
-            if isinstance(choice, NoneLeft):
-                none_left = choice
-                break
-            tried.append(choice.upstream)
-            try:
-                return await Attempt(flight, order, choice, self._terms).run(self._clusters)
-            except UpstreamFault as met:
-                fault = met
-                if flight.state is not State.ASKING:
-                    return flight.fail(_broken(met))
-                self._held_bytes -= flight.rendering.length
-                flight.rendering.clear()
-                if not met.elsewhere:
-                    break
-            except NodeError as error:  # no room here, wherever it comes from
-                return flight.fail(error)
-        flight.fail(_refusal(fault, none_left))
-        return None
-
-
-def _stopping() -> NodeError:
-    return NodeError(503, "stopping", "This edge is stopping.", retry_after_s=1)
-
-
-def _failed() -> NodeError:
-    return NodeError(500, "internal_error", "This edge failed; the log has the reason.")
-
-
-def _broken(fault: UpstreamFault) -> UpstreamError:
-    return UpstreamError(502, "broken_off", f"The cluster {fault.cluster} broke off in mid-speech: {fault.detail}.")
-
-
-def _refusal(fault: UpstreamFault | None, none_left: NoneLeft | None) -> SpeechError:
-    """What a client is told when no cluster gave any audio."""
-    if fault is None:
-        assert none_left is not None
-        wait_s = max(1, math.ceil(none_left.retry_after_s))
-        if none_left.busy:
-            return NodeError(503, "clusters_busy", "Every TTS cluster is busy.", retry_after_s=wait_s)
-        return UpstreamError(503, "no_cluster", "No TTS cluster can be reached.", retry_after_s=wait_s)
-    where = f"The cluster {fault.cluster}"
-    match fault.fault:
-        case Fault.REFUSED:
-            status = fault.status if fault.status in (400, 404, 413, 422) else 400
-            return ClientError(status, "refused_by_cluster", f"{where} refused this utterance with {fault.status}.")
-        case Fault.FIRST_BYTE_TIMEOUT | Fault.STALLED | Fault.TOTAL_TIMEOUT:
-            return UpstreamError(504, "cluster_too_slow", f"{where} gave no audio in time.")
-        case Fault.CONNECT:
-            return UpstreamError(503, "no_cluster", f"{where} can't be reached.", retry_after_s=1)
-        case Fault.BUSY:
-            wait_s = max(1, math.ceil(fault.retry_after_s or 1))
-            return UpstreamError(503, "clusters_busy", f"{where} is busy.", retry_after_s=min(wait_s, 60))
-        case _:
-            return UpstreamError(502, "bad_cluster_answer", f"{where} gave no usable audio: {fault.detail}.")

@@ -10,7 +10,7 @@ Nobody queues bytes for anybody, so a reader that stalls costs no memory beyond 
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -18,6 +18,7 @@ from enum import Enum
 from edgecache.cache.key import Key
 from edgecache.cache.recording import Recording
 from edgecache.errors import SpeechError
+from edgecache.fill.priority import Priority
 
 
 class State(Enum):
@@ -81,10 +82,6 @@ class Rendering:
             self._starts.append(self.length)
             self.length += len(chunk)
 
-    def clear(self) -> None:
-        """Forget what a failed attempt gave before its first audio."""
-        self.__init__()  # type: ignore[misc]  # the same empty state, in one place
-
     def collapse(self) -> bytes:
         """All bytes as one; readers' positions stay right."""
         if len(self._chunks) != 1:
@@ -102,6 +99,10 @@ class Rendering:
         return chunk if offset == 0 and len(chunk) <= READ_BYTES else chunk[offset : offset + READ_BYTES]
 
 
+def _nobody_minds(_: "Flight") -> None:
+    """Nobody has asked to be told."""
+
+
 class Flight:
     """A fill under way, for one key."""
 
@@ -110,16 +111,21 @@ class Flight:
         "error",
         "head",
         "key",
+        "left",
         "not_stored",
+        "others",
         "outdated",
+        "priority",
         "readers",
         "recording",
         "rendering",
         "state",
     )
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, priority: Priority = Priority.INTERACTIVE) -> None:
         self.key = key
+        #: The most urgent of all who asked for it.
+        self.priority = priority
         self.state = State.ASKING
         self.head: Head | None = None
         self.recording: Recording | None = None
@@ -127,6 +133,10 @@ class Flight:
         self.not_stored = ""
         self.rendering = Rendering()
         self.readers = 0
+        #: How many joined it.
+        self.others = 0
+        #: Told when the last reader has left before the end.
+        self.left: Callable[[Flight], None] = _nobody_minds
         #: Whether a take that began later has been kept already.
         self.outdated = False
         self._waiters: set[asyncio.Future[None]] = set()
@@ -142,13 +152,14 @@ class Flight:
     # The writer's side: called by the fill's task alone.
 
     def add(self, chunk: bytes) -> None:
-        """More bytes; readers hear them only once the flight is audible."""
+        """More bytes of the rendering that is heard."""
         self.rendering.add(chunk)
         if self.state is State.SPEAKING:
             self._wake()
 
-    def audible(self, head: Head) -> None:
-        """The first audio is there."""
+    def audible(self, head: Head, rendering: Rendering | None = None) -> None:
+        """The first audio is there. rendering: what is heard, from its beginning (rule 5: this one and no other)."""
+        self.rendering = self.rendering if rendering is None else rendering
         self.head = head
         self._move(Event.AUDIBLE)
 
@@ -187,6 +198,8 @@ class Flight:
             yield
         finally:
             self.readers -= 1
+            if not self.readers and not self.over:
+                self.left(self)
 
     async def begun(self) -> Head:
         """Waits for the first audio. SpeechError: there will be none."""

@@ -20,7 +20,7 @@ class Answers:
 
     ready: Callable[[], Mapping[str, str]]
     status: Callable[[], Told]
-    clusters: Callable[[], list[Told]]
+    clusters: Callable[[], Told]
     explain: Callable[[bytes, str | None], Awaitable[Told]]
     #: A cluster's name, and whether it is to be drained; False: there is none of that name.
     drain: Callable[[str, bool], bool]
@@ -41,7 +41,7 @@ def application(answers: Answers) -> web.Application:
         return _json(answers.status())
 
     async def clusters(_: web.Request) -> web.Response:
-        return _json({"upstreams": answers.clusters()})
+        return _json(answers.clusters())
 
     async def explain(request: web.Request) -> web.Response:
         try:

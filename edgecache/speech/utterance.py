@@ -40,6 +40,16 @@ class Utterance:
         return str(self.fields["text"])
 
     @property
+    def voice(self) -> str:
+        """The voice asked for; empty if none was."""
+        return self._word("voice_id")
+
+    @property
+    def language(self) -> str:
+        """The language asked for; empty if none was."""
+        return self._word("language")
+
+    @property
     def format(self) -> str | None:
         """The container or encoding asked for, in lower case; None leaves it to the cluster."""
         asked = self.fields.get("format")
@@ -56,6 +66,10 @@ class Utterance:
         """How fast to speak; 1.0 is the voice's own pace."""
         asked = self.fields.get("speaking_rate", 1.0)
         return float(asked) if isinstance(asked, int | float) and asked > 0 else 1.0
+
+    def _word(self, name: str) -> str:
+        asked = self.fields.get(name)
+        return asked if isinstance(asked, str) else ""
 
     def __repr__(self) -> str:
         return f"<Utterance {len(self.text)} characters, fields {', '.join(sorted(self.fields))}>"
