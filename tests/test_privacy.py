@@ -148,8 +148,8 @@ async def ask_badly(hunt: Hunt) -> None:
         (400, "POST", "/v1/tts", {"data": CANARY.encode() + b"\xff"}),
         (400, "POST", "/v1/tts", {"json": {**SPEAKS, "speaking_rate": CANARY}}),
         (400, "GET", f"/v1/tts?text=x&speaking_rate={CANARY}", {}),
-        (413, "POST", "/v1/tts", {"json": {"text": CANARY * 1000}}),
-        (413, "POST", "/v1/tts", {"json": {"text": CANARY * 10_000}}),
+        (413, "POST", "/v1/tts", {"json": {"text": CANARY * 1000, "chunking": "none"}}),
+        (413, "POST", "/v1/tts", {"json": {"text": CANARY * 10_001}}),
         (404, "GET", f"/v1/{CANARY}", {}),
         (405, "PUT", f"/v1/tts?text={CANARY}", {}),
         (
