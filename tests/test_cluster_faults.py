@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edgecache.clusters.cluster import HealthPolicy, SelectionPolicy
+from edgecache.clusters.cluster import Cluster, HealthPolicy, SelectionPolicy
 from edgecache.fill.limits import FillLimits
 from edgecache.node import Node
 from tests import daemon as daemons
@@ -215,6 +215,29 @@ async def test_27_all_down_hits_are_served_and_misses_are_told_at_once() -> None
         refused = await it.say("unknown")
         assert (refused.status, refused.code) == (503, "no_cluster")
         assert int(refused.headers["Retry-After"]) >= 1
+
+
+async def test_room_that_is_taken_is_told_at_once_and_hits_wait_for_nothing() -> None:
+    release = asyncio.Event()
+    held: Script = [head("200 OK", "Content-Type: audio/wav", f"Content-Length: {len(WAV)}"), release, WAV]
+    async with ScriptedUpstream([whole(WAV)], held) as near:
+        only = Cluster(name="c0", url=near.url, max_in_flight=1)
+        async with region(near.url, clusters=(only,), fills=FillLimits(max_waiting=0)) as it:
+            url = f"http://127.0.0.1:{it.node.port}/v1/tts"
+            known = {"text": "known", "format": "wav"}
+            async with it.client.post(url, json=known) as answer:
+                assert await answer.read() == WAV
+            speaking = asyncio.create_task(it.client.post(url, json={"text": "long", "format": "wav"}))
+            await near.asked(2)
+            refused = await it.say("another", format="wav")
+            assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "clusters_busy", "1")
+            async with it.client.post(url, json=known) as answer:
+                assert (answer.status, await answer.read()) == (200, WAV)
+                assert "hit" in answer.headers["Cache-Status"]
+            assert len(near.requests) == 2
+            release.set()
+            async with await speaking as answer:
+                assert await answer.read() == WAV
 
 
 async def test_29_a_connection_that_dies_idle_costs_no_client_an_error() -> None:

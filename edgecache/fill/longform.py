@@ -16,6 +16,7 @@ from typing import TypeAlias, assert_never
 from edgecache.errors import ClientError, SpeechError, UpstreamError
 from edgecache.fill.edge import Live, Recorded, Speech, Wish
 from edgecache.fill.flight import READ_BYTES
+from edgecache.fill.priority import Priority
 from edgecache.option import option
 from edgecache.speech.formats import NotAudio
 from edgecache.speech.joining import Joiner
@@ -106,7 +107,8 @@ async def all_of(text: str, language: str, lengths: SentenceLengths) -> AsyncGen
 def sentence_wish(whole: Wish, sentence: Sentence, *, now: bool) -> Wish:
     """How one sentence is wished for: as the whole, with its own words."""
     spoken = utterance({**whole.utterance.fields, "text": sentence.spoken})
-    return Wish(spoken, whole.namespace, whole.directives, whole.forwarding)
+    priority = Priority.INTERACTIVE if now else Priority.LOOK_AHEAD
+    return Wish(spoken, whole.namespace, whole.directives, whole.forwarding, priority=priority)
 
 
 class _Asked:
