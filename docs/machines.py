@@ -48,6 +48,12 @@ MACHINES = (
         "is asked again.",
     ),
     Machine(
+        "edgecache.crew",
+        "A worker",
+        "One process of several, as its supervisor sees it. A worker that is gone while it was serving died, and gets a "
+        "successor.",
+    ),
+    Machine(
         "edgecache.store.breaker",
         "The breaker before Redis",
         "Whether Redis is asked at all. While it is open nobody waits for Redis; half open, one question is on its way.",

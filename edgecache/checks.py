@@ -16,12 +16,17 @@ from edgecache.configuration.report import Findings, shown
 from edgecache.configuration.scalars import did_you_mean
 from edgecache.delivery.auth import read_keys
 from edgecache.errors import SettingsError
+from edgecache.ops.access import is_token
 from edgecache.settings import Settings
 
 DIALECTS = ("speeko",)
 #: Names stand in metrics, logs and `Cache-Status`, so they are tokens.
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN_HINT = "use letters, digits, `.`, `_` and `-`, at most 64"
+_ADMIN_REMEDY = (
+    "add `admin: {token_file: admin-token.txt}` (`openssl rand -hex 32 > admin-token.txt`), or listen on 127.0.0.1"
+)
+_TOKEN_REMEDY = "`openssl rand -hex 32 > admin-token.txt` makes one"
 _KEYS_REMEDY = "add `auth: {keys_file: keys.txt}` (`edgecache keys new NAME` makes its lines), or listen on 127.0.0.1"
 
 
@@ -42,7 +47,7 @@ class Checks:
         self._redis()
         self._keys_file()
         self._listeners()
-        self._workers()
+        self._admin()
         self._orders()
         if not self._settings.probing.path.startswith("/"):
             self._wrong("probing.path", 'must begin with "/"')
@@ -141,17 +146,22 @@ class Checks:
         if open_to_all and not is_loopback(settings.listen.host) and self._findings.sound("auth.keys_file"):
             host = shown(settings.listen.host)
             self._wrong("listen.host", f"{host} is not loopback, and anyone could ask without a key", _KEYS_REMEDY)
-        if not is_loopback(settings.admin.host):
-            host, hint = shown(settings.admin.host), "listen on 127.0.0.1 or ::1, and let a proxy or a tunnel in"
-            self._wrong("admin.host", f"{host} is not loopback, and the admin listener asks for no key", hint)
-        if settings.listen.port and settings.listen == settings.admin:
+        if settings.listen.port and (settings.listen.host, settings.listen.port) == (
+            settings.admin.host,
+            settings.admin.port,
+        ):
             key = self._written_of("admin.port", "listen.port")
             self._wrong(key, "listen and admin have the same address", "give one of them another port")
 
-    def _workers(self) -> None:
-        if self._settings.workers != 1:
-            said = f"{self._settings.workers} worker processes are asked for, and this version serves with one"
-            self._wrong("workers", said, "write `workers: 1`")
+    def _admin(self) -> None:
+        admin = self._settings.admin
+        if admin.token is not None and not is_token(admin.token):
+            self._wrong("admin.token", "can't be a token: one word of printable ASCII", _TOKEN_REMEDY)
+        if admin.token is None and not is_loopback(admin.host) and self._findings.sound("admin.token"):
+            host = shown(admin.host)
+            self._wrong(
+                "admin.host", f"{host} is not loopback, and the admin listener asks for no token", _ADMIN_REMEDY
+            )
 
     def _orders(self) -> None:
         """Pairs of which the first may not be more than the second."""

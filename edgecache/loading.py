@@ -21,7 +21,14 @@ from edgecache.settings import Settings
 
 PREFIX = "EDGECACHE_"
 #: Variables of the command line, which are no settings.
-OTHER_VARIABLES = ("EDGECACHE_CONFIG", "EDGECACHE_URL", "EDGECACHE_ADMIN_URL", "EDGECACHE_API_KEY")
+OTHER_VARIABLES = (
+    "EDGECACHE_CONFIG",
+    "EDGECACHE_URL",
+    "EDGECACHE_ADMIN_URL",
+    "EDGECACHE_ADMIN_TOKEN",
+    "EDGECACHE_ADMIN_TOKEN_FILE",
+    "EDGECACHE_API_KEY",
+)
 
 
 @dataclass(frozen=True, slots=True)

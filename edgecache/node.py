@@ -6,12 +6,12 @@ streams finish within their time; what does not finish is broken off, and nothin
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-from aiohttp import web
 
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
@@ -23,12 +23,13 @@ from edgecache.delivery.http import Http, Service
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
 from edgecache.dialects import speeko
-from edgecache.errors import SettingsError
+from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
+from edgecache.listening import BACKLOG, Row, port_of, rows
 from edgecache.ops import log, startup, systemd
-from edgecache.ops.addresses import address_errors
-from edgecache.ops.admin import Answers, application
+from edgecache.ops.admin import Admin
+from edgecache.ops.daemon import NOTHING, Alone, Call, Told
 from edgecache.settings import Settings
 from edgecache.store.memory import MemoryTier
 from edgecache.store.private import PrivateRedis, default_directory
@@ -40,12 +41,28 @@ CLOSE_S = 0.05
 DIALECTS = {"speeko": speeko.Speeko()}
 
 
-class Node:
-    """One edge."""
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """Where a node lives: alone, or as one of several workers. rows: the sockets of each worker, its own at `slot`.
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    redis_url: of the supervisor's private Redis. supervised: the supervisor answers operators and talks to systemd.
+    """
+
+    rows: tuple[Row, ...] = ()
+    slot: int = 0
+    redis_url: str | None = None
+    admin: socket.socket | None = None
+    supervised: bool = False
+
+
+class Node:
+    """One edge, or one worker of it."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None, berth: Berth | None = None) -> None:
         startup.check()
         self.settings = settings
+        self._berth = berth or Berth()
+        self._rows: tuple[Row, ...] = ()
         self.clock = clock or SystemClock()
         self.readiness = Readiness(checks={"clusters": self._clusters_ready})
         self.gate = Gate(_keyring(settings))
@@ -55,11 +72,21 @@ class Node:
         self._private: PrivateRedis | None = None
         self._redis: RedisTier | None = None
         self._server: Server | None = None
-        self._listeners: list[asyncio.Server] = []
-        self._admin: web.AppRunner | None = None
+        #: By the worker whose sockets they serve: its own, and those of one that died.
+        self._listeners: dict[int, list[asyncio.Server]] = {}
+        self._admin: Admin | None = None
         self._background: list[asyncio.Task[None]] = []
         self._began_s = self.clock.monotonic()
         self.port = self.admin_port = 0
+        #: What operators may ask of this worker, by name; `ops.admin` makes one answer of all workers'.
+        self.calls: dict[str, Call] = {
+            "ready": self._ready,
+            "status": self._status,
+            "clusters": self._clusters_status,
+            "explain": self._explain,
+            "drain cluster": self._drain_cluster,
+            "accept": self._accept_for,
+        }
 
     def __repr__(self) -> str:
         return f"<Node {self.settings.node.name} port {self.port}>"
@@ -73,10 +100,10 @@ class Node:
             await self.close()
             raise
         self.readiness.started = True
-        watchdog_s = systemd.watchdog_s()
-        if watchdog_s is not None:
-            self._background.append(asyncio.create_task(systemd.keep_watchdog(watchdog_s), name="watchdog"))
-        systemd.notify("READY=1", f"STATUS=serving on port {self.port}")
+
+    def background(self, work: Coroutine[None, None, None]) -> None:
+        """Something that goes on until the node is closed."""
+        self._background.append(asyncio.create_task(work, name="background"))
 
     async def _start_parts(self) -> None:
         cache, freshness = self.settings.cache, self.settings.cache.freshness
@@ -91,33 +118,28 @@ class Node:
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
-        if access.url == "off":
-            log.event(logging.INFO, "Redis is off: recordings are kept in memory alone")
-            return None
-        url = access.url
-        if url is None:
-            directory = Path(access.private_directory) if access.private_directory else default_directory()
-            self._private = PrivateRedis(access, directory)
-            url = await self._private.start()
-            if url is None:
-                log.event(
-                    logging.WARNING,
-                    "no private Redis: recordings are kept in memory alone, and gone when this process ends",
-                    reason=self._private.fault,
-                )
-                return None
-            log.event(logging.INFO, "a private Redis keeps recordings", url=url)
-        return RedisTier(access, naming, self.clock, url=url, on_change=_redis_changed)
+        url = access.url if access.url not in (None, "off") else self._berth.redis_url
+        if url is None and not self._berth.supervised:
+            self._private, url = await private_redis(self.settings)
+        return None if url is None else RedisTier(access, naming, self.clock, url=url, on_change=_redis_changed)
 
     async def _listen(self) -> None:
-        loop, listen = asyncio.get_running_loop(), self.settings.listen
+        self._rows = self._berth.rows or rows(self.settings, {}, 1)
         service = self._service()
         self._server = Server(Http(service).handle, self.settings.limits, service.lane)
-        with address_errors("listen", listen.host, listen.port):
-            serving = await loop.create_server(self._server, listen.host, listen.port, backlog=1024)
-        self._listeners.append(serving)
-        self.port = serving.sockets[0].getsockname()[1]
-        await self._listen_admin()
+        self.port = port_of(self._rows[self._berth.slot][0])
+        if not self._berth.supervised:
+            await self._listen_admin()
+        await self._accept(self._berth.slot)
+
+    async def _accept(self, slot: int) -> None:
+        """Takes connections that wait at this worker's sockets."""
+        loop = asyncio.get_running_loop()
+        assert self._server is not None
+        if slot not in self._listeners and not self.readiness.draining:
+            self._listeners[slot] = []
+            for each in self._rows[slot]:
+                self._listeners[slot].append(await loop.create_server(self._server, sock=each.dup(), backlog=BACKLOG))
 
     def _service(self) -> Service:
         name, limits, told = self.settings.node.name, self.settings.limits, self.settings.log.access
@@ -147,22 +169,16 @@ class Node:
         )
 
     async def _listen_admin(self) -> None:
-        admin = self.settings.admin
-        answers = Answers(self._ready, self.status, self._clusters_status, self.explain, self._drain_cluster)
-        self._admin = web.AppRunner(application(answers), access_log=None, handle_signals=False)
-        await self._admin.setup()
-        site = web.TCPSite(self._admin, admin.host, admin.port)
-        with address_errors("admin", admin.host, admin.port):
-            await site.start()
-        addresses = self._admin.addresses
-        self.admin_port = addresses[0][1] if addresses else admin.port
+        self._admin = Admin(self.settings.admin, Alone(self.calls), given=self._berth.admin)
+        await self._admin.start()
+        self.admin_port = self._admin.port
 
     async def drain(self) -> None:
         """Stops accepting and lets what is under way finish, within the drain time."""
         self.readiness.draining = True
-        systemd.notify("STOPPING=1")
-        for listener in self._listeners:
-            listener.close()
+        if not self._berth.supervised:
+            systemd.notify("STOPPING=1")
+        self._stop_listening()
         if self._server is None:
             return
         open_streams = sum(each.busy for each in self._server.connections if isinstance(each, Connection))
@@ -177,22 +193,41 @@ class Node:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
+        self._stop_listening()
         if hasattr(self, "fills"):
             await self.fills.close()
         if self._server is not None:
             self._server.pre_shutdown()  # idle connections; without it, and with a timeout of 0, aiohttp waits for ever
             await self._server.shutdown(timeout=CLOSE_S)
         if self._admin is not None:
-            await self._admin.cleanup()
+            await self._admin.close()
         await self._fleet.close()
         if hasattr(self, "tiers"):
             await self.tiers.close()
         if self._private is not None:
             await self._private.close()
 
-    # What operators ask.
+    def _stop_listening(self) -> None:
+        for listeners in self._listeners.values():
+            for each in listeners:
+                each.close()
+        self._listeners.clear()
+        for row in self._rows:
+            for opened in row:
+                opened.close()
+
+    # What operators ask, and the supervisor.
+
+    async def _accept_for(self, asked: Told) -> Told:
+        """Serves, or no longer, the sockets of another worker."""
+        slot = asked["slot"]
+        assert isinstance(slot, int)
+        if asked["on"]:
+            await self._accept(slot)
+        elif slot != self._berth.slot:
+            for each in self._listeners.pop(slot, []):
+                each.close()
+        return {}
 
     def reload_keys(self) -> None:
         """Reads the keys file anew: who was taken out of it is refused from the next request on.
@@ -236,24 +271,58 @@ class Node:
         wish = Wish(wanted, namespace or "default")
         return (await self.edge.explain(wish)).told(self.settings.cache.freshness)
 
-    def _clusters_status(self) -> Mapping[str, object]:
+    async def _status(self, _: Told = NOTHING) -> Told:
+        return self.status()
+
+    async def _explain(self, asked: Told) -> Told:
+        body, namespace = asked["body"], asked["namespace"]
+        assert isinstance(body, bytes)
+        assert namespace is None or isinstance(namespace, str)
+        try:
+            return await self.explain(body, namespace)
+        except SpeechError as error:
+            return {"refused": {"status": error.status, "code": error.code, "message": error.message}}
+
+    async def _clusters_status(self, _: Told = NOTHING) -> Told:
         asking = {**self.fills.asking.status(), **self.fills.admission.status()}
         return {"upstreams": [each.told() for each in self._fleet.status()], "asking": asking}
 
-    def _drain_cluster(self, name: str, drained: bool) -> bool:
+    async def _drain_cluster(self, asked: Told) -> Told:
+        name, drained = str(asked["cluster"]), bool(asked["drained"])
         known = self._fleet.drain(name, drained=drained)
         if known:
             log.event(logging.WARNING, "a cluster was drained" if drained else "a cluster was resumed", cluster=name)
-        return known
+        return {"known": known}
 
     def _clusters_ready(self) -> str:
         if self._fleet.ready or len(self._memory):
             return ""
         return "no cluster answers, and nothing is recorded yet"
 
-    def _ready(self) -> Mapping[str, str]:
+    async def _ready(self, _: Told = NOTHING) -> Told:
         checks = {name: tell() for name, tell in self.readiness.checks.items()}
         return {**checks, "draining": "this edge is stopping" if self.readiness.draining else ""}
+
+
+async def private_redis(settings: Settings) -> tuple[PrivateRedis | None, str | None]:
+    """The daemon's own Redis and its URL, where none is configured; neither, and a line that says why, if there is none."""
+    access = settings.cache.redis
+    if access.url is not None:
+        if access.url == "off":
+            log.event(logging.INFO, "Redis is off: recordings are kept in memory alone")
+        return None, None
+    directory = Path(access.private_directory) if access.private_directory else default_directory()
+    private = PrivateRedis(access, directory)
+    url = await private.start()
+    if url is None:
+        log.event(
+            logging.WARNING,
+            "no private Redis: recordings are kept in memory alone, and gone when this process ends",
+            reason=private.fault,
+        )
+        return None, None
+    log.event(logging.INFO, "a private Redis keeps recordings", url=url)
+    return private, url
 
 
 def _keyring(settings: Settings) -> Keyring:

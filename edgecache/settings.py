@@ -23,6 +23,7 @@ from edgecache.delivery.auth import Auth
 from edgecache.delivery.limits import FastLane, Listen, RequestLimits
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import LongText
+from edgecache.ops.access import AdminAccess
 from edgecache.ops.log import Logging
 from edgecache.option import option, required
 from edgecache.store.tiers import MemoryLimits, RedisAccess
@@ -48,7 +49,7 @@ class Cache:
 
     ttl_s: float = _like(Freshness, "ttl_s")
     stale_if_error_s: float = _like(Freshness, "stale_if_error_s")
-    memory: MemoryLimits = option(MemoryLimits, "The memory tier: this process's own.")
+    memory: MemoryLimits = option(MemoryLimits, "The memory tier: each worker has its part of it.")
     redis: RedisAccess = option(RedisAccess, "The region's shared tier. Never needed to speak.")
     key: Naming = option(Naming, "How recordings are named.")
 
@@ -58,19 +59,17 @@ class Cache:
         return Freshness(self.ttl_s, self.stale_if_error_s)
 
 
-def _admin() -> Listen:
-    return Listen(port=9901)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it."""
 
     node: NodeName = option(NodeName, "Who this edge is.")
     listen: Listen = option(Listen, "Where clients are served.")
-    admin: Listen = option(_admin, "Where metrics and admin calls are served: loopback only, they ask for no key.")
+    admin: AdminAccess = option(AdminAccess, "Where metrics and admin calls are served, and to whom.")
     workers: int | Literal["auto"] = option(
-        1, "Processes; auto: one per core. This version serves with one.", minimum=1
+        1,
+        "Processes that serve; auto: one for each core. Bounds on the whole daemon are divided among them.",
+        minimum=1,
     )
     auth: Auth | None = option(None, "Who may ask. Absent: anyone, and then only loopback is served.")
     cache: Cache = option(Cache, "What is kept, where, and for how long.")

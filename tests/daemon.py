@@ -120,11 +120,16 @@ class Daemon:
             self.process.kill()
         await self.ended()
 
-    async def admin(self, path: str) -> tuple[int, Any]:
+    async def admin(self, path: str, method: str = "GET") -> tuple[int, Any]:
         """What the admin listener answers."""
         url = f"http://127.0.0.1:{self.admin_port}{path}"
-        async with aiohttp.ClientSession() as client, client.get(url) as answer:
+        async with aiohttp.ClientSession() as client, client.request(method, url) as answer:
             return answer.status, await answer.json()
+
+    async def workers(self) -> list[int]:
+        """The processes that serve, by slot."""
+        told = (await self.admin("/workers"))[1]["workers"]
+        return [each["pid"] for each in told if each["state"] == "serving"]
 
     async def _read(self) -> None:
         assert self.process.stdout is not None

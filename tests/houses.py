@@ -16,6 +16,7 @@ from edgecache.demo import tone
 from edgecache.demo.knobs import Knobs
 from edgecache.demo.origin import Origin
 from edgecache.node import Node
+from edgecache.ops.access import AdminAccess
 from edgecache.ops.log import Logging
 from edgecache.settings import Cache, NodeName, Settings
 from edgecache.store.tiers import MemoryLimits, RedisAccess
@@ -31,7 +32,7 @@ def settings(*urls: str, **changed: Any) -> Settings:
     plain = Settings(
         node=NodeName(name="test-edge"),
         listen=LOCAL,
-        admin=LOCAL,
+        admin=AdminAccess(port=0),
         clusters=clusters,
         cache=Cache(redis=RedisAccess(url="off")),
         timeouts=TIMEOUTS,

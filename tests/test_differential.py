@@ -303,8 +303,8 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> As
             await node.start()
             assert node._server is not None
             node._server._options["lingering_time"] = BEGIN_S
-            for listener in node._listeners:
-                for listening in listener.sockets:
+            for row in node._rows:
+                for listening in row:
                     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
             return Twin(node, outcomes)
 

@@ -166,8 +166,8 @@ async def test_rule_7_who_does_not_take_its_last_bytes_is_dropped() -> None:
     async with house(limits=limits) as home:
         asked: dict[str, Any] = {"text": "Its last bytes", "demo": {"bytes": 60_000}}
         await home.say(**asked)
-        for listener in home.node._listeners:
-            for listening in listener.sockets:
+        for row in home.node._rows:
+            for listening in row:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         mute = socket.socket()
         mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

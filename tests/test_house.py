@@ -28,6 +28,7 @@ CORE = (
     *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
     *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),
+    *("ops/whole.py", "ops/restarts.py"),
 )
 #: Sockets, clocks, logs, chance and the process: the shell's.
 SHELL_ONLY = {"aiohttp", "redis", "socket", "time", "datetime", "logging", "random", "secrets", "os", "subprocess"}

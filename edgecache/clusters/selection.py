@@ -33,6 +33,7 @@ class Why(Enum):
     TRIAL = "on trial"  # chosen for want of another; or passed over
     LESS_LOADED = "as near, and less loaded"
     MORE_LOADED = "as near, and more loaded"
+    AS_NEAR = "as near, and not before it in order"
     FARTHER = "farther"
     SLOW = "slow to speak"  # chosen for want of another; or passed over
     NOT_NEARER_ENOUGH = "not nearer enough"  # nearest, but within the margins
@@ -200,8 +201,9 @@ def _shortcoming(candidate: Candidate, winner: Candidate, near: Sequence[Candida
         return Why.UNMEASURED
     if candidate in near and _load(candidate) > _load(winner):
         return Why.MORE_LOADED
-    nearer = winner.rtt_s is not None and candidate.rtt_s < winner.rtt_s
-    return Why.NOT_NEARER_ENOUGH if nearer else Why.FARTHER
+    if winner.rtt_s is not None and candidate.rtt_s < winner.rtt_s:
+        return Why.NOT_NEARER_ENOUGH
+    return Why.AS_NEAR if candidate in near else Why.FARTHER
 
 
 def _none_left(candidates: Sequence[Candidate], ruled_out: dict[str, Why]) -> NoneLeft:

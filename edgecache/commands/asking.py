@@ -6,11 +6,13 @@ Keeps the rule that whatever goes wrong has one of three ends: it was asked wron
 
 import http.client
 import json
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from edgecache.commands.addresses import Address, address
 from edgecache.commands.terminal import Misused, Refused, Unreachable
@@ -71,6 +73,12 @@ class Target:
     url: str
     api_key: str | None = None
     timeout_s: float = 60.0
+    admin_token: str | None = None
+
+    @classmethod
+    def admin(cls, url: str, token_file: Path | None = None, timeout_s: float = 60.0) -> Self:
+        """An admin listener. token_file: holds what it asks for; else EDGECACHE_ADMIN_TOKEN does, if it asks."""
+        return cls(url, None, timeout_s, _admin_token(token_file))
 
     def ask(
         self,
@@ -111,15 +119,16 @@ class Target:
             raise Refused(f"what answers at {address(self.url)} is no admin listener: {said.problem}; see --admin")
         if "error" in told:
             hint = "; is that the admin listener? see --admin" if said.status in (404, 405) else ""
+            hint = "; see --admin-token-file" if said.status == 401 else hint
             raise Refused(said.problem + hint)
         return said.status, told
 
     def _credentials(self) -> dict[str, str]:
-        if not self.api_key:
-            return {}
-        if not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise Misused("the API key holds a character that no HTTP header can carry")
-        return {"X-API-Key": self.api_key}
+        for what, secret in (("API key", self.api_key), ("admin token", self.admin_token)):
+            if secret and not (secret.isascii() and secret.isprintable()):
+                raise Misused(f"the {what} holds a character that no HTTP header can carry")
+        told = {"X-API-Key": self.api_key} if self.api_key else {}
+        return told | ({"Authorization": f"Bearer {self.admin_token}"} if self.admin_token else {})
 
 
 def explained(told: Mapping[str, Any]) -> str:
@@ -132,6 +141,17 @@ def explained(told: Mapping[str, Any]) -> str:
             )
             lines.append(f"{name:<16} {spelled}")
     return "\n".join(lines)
+
+
+def _admin_token(token_file: Path | None) -> str | None:
+    if token_file is None:
+        return os.environ.get("EDGECACHE_ADMIN_TOKEN", "").strip() or None
+    try:
+        return token_file.read_text("utf-8").strip()
+    except OSError as error:
+        raise Misused(f"--admin-token-file: {token_file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Misused(f"--admin-token-file: {token_file} holds no text") from error
 
 
 def _connected(at: Address) -> http.client.HTTPConnection:

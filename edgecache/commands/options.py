@@ -31,11 +31,24 @@ class Shell(StrEnum):
     POWERSHELL = "powershell"
 
 
+class Staffing(StrEnum):
+    """What can be done with workers."""
+
+    REPLACE = "replace"
+
+
+WorkersCall = Annotated[
+    Staffing | None, typer.Argument(metavar="[replace]", help="Start new ones, and let the old ones finish.")
+]
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", envvar="EDGECACHE_CONFIG", help="The YAML configuration.")
 ]
 Url = Annotated[str, typer.Option("--url", envvar="EDGECACHE_URL", help="Where the edge listens.")]
 Admin = Annotated[str, typer.Option("--admin", envvar="EDGECACHE_ADMIN_URL", help="Where its admin listens.")]
+AdminTokenFile = Annotated[
+    Path | None,
+    typer.Option("--admin-token-file", envvar="EDGECACHE_ADMIN_TOKEN_FILE", help="Holds its admin token, if it asks."),
+]
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="Your API key.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Text = Annotated[str, typer.Argument(help="What is to be spoken.")]

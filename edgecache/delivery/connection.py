@@ -58,6 +58,7 @@ class Connection(web.RequestHandler):
         "_unflushed",
         "busy",
         "looked_for",
+        "mute",
     )
 
     def __init__(self, server: "Server", options: dict[str, Any]) -> None:
@@ -85,6 +86,8 @@ class Connection(web.RequestHandler):
         self.looked_for: Key | None = None
         #: Whether a request of this connection is being answered.
         self.busy = False
+        #: Whether nothing was ever received.
+        self.mute = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -97,6 +100,7 @@ class Connection(web.RequestHandler):
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
+        self.mute = False
         lane, waiter = self._lane, self._waiter
         if lane is None:
             return self._hand_on(data)

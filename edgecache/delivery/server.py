@@ -16,6 +16,10 @@ Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 NEVER_S = 10 * 365 * 24 * 3600.0
 
 
+#: A new connection's first request comes within this, or its client can well ask elsewhere.
+FIRST_REQUEST_S = 0.5
+
+
 class Server(web.Server):
     """Makes a `Connection` for each client, as many as there may be."""
 
@@ -63,6 +67,7 @@ class Server(web.Server):
 
     async def drain(self) -> None:
         """Closes idle connections now, and the others behind the last byte of what they are being told."""
+        await self._all_have_asked()
         await self._fast_lane_empty()
         self.pre_shutdown()
         await asyncio.sleep(BEGIN_S)
@@ -70,6 +75,15 @@ class Server(web.Server):
             if isinstance(each, Connection) and not each.busy:
                 each.force_close()
         await self._empty.wait()
+
+    async def _all_have_asked(self) -> None:
+        """A connection that came just before we stopped listening is no idle one: its request is on its way."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + FIRST_REQUEST_S
+        while loop.time() < until_s:
+            if not any(isinstance(each, Connection) and each.mute for each in self.connections):
+                return
+            await asyncio.sleep(FIRST_REQUEST_S / 50)
 
     async def _fast_lane_empty(self) -> None:
         """aiohttp closes connections that it believes to be idle, so the fast lane has to be done with them first."""

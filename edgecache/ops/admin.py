@@ -1,74 +1,81 @@
-"""The admin listener: health, status and explanations for operators and our own CLI. Loopback by default.
+"""The admin listener: what operators and our own command line ask of the whole daemon. Loopback by default.
 
-It is handed values and callables; it knows neither cache nor clusters. Later issues hang metrics, SLOs and purge here.
+Elsewhere it serves only who has the token, except that health is told to anyone. It is handed routes and a daemon; it
+knows neither cache nor clusters, nor how many workers there are.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import hmac
+import socket
+from collections.abc import Awaitable, Callable
 
-import msgspec
 from aiohttp import web
 
-from edgecache.errors import SpeechError
+from edgecache.ops import overview
+from edgecache.ops.access import AdminAccess
+from edgecache.ops.addresses import address_errors
+from edgecache.ops.daemon import Daemon, NoWorker, Route, Routes, refusal
 
-Told = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the admin listener can tell."""
-
-    ready: Callable[[], Mapping[str, str]]
-    status: Callable[[], Told]
-    clusters: Callable[[], Told]
-    explain: Callable[[bytes, str | None], Awaitable[Told]]
-    #: A cluster's name, and whether it is to be drained; False: there is none of that name.
-    drain: Callable[[str, bool], bool]
+#: Every route of the listener: a file of routes adds its own here.
+ROUTES: Routes = (*overview.ROUTES,)
+MAX_BODY_BYTES = 1 << 20
 
 
-def application(answers: Answers) -> web.Application:
-    """The listener's routes."""
+class Admin:
+    """The listener of one daemon."""
 
-    async def live(_: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+    def __init__(
+        self, access: AdminAccess, daemon: Daemon, routes: Routes = ROUTES, given: socket.socket | None = None
+    ) -> None:
+        """given: a socket that listens already."""
+        self._access = access
+        self._given = given
+        self._runner = web.AppRunner(application(daemon, routes, access.token), access_log=None, handle_signals=False)
+        self.port = 0
 
-    async def ready(_: web.Request) -> web.Response:
-        checks = answers.ready()
-        failing = any(checks.values())
-        return _json({"status": "failing" if failing else "ok", "checks": dict(checks)}, 503 if failing else 200)
+    async def start(self) -> None:
+        """Begins to serve. SettingsError: the address can't be had."""
+        await self._runner.setup()
+        site: web.BaseSite = (
+            web.TCPSite(self._runner, self._access.host, self._access.port)
+            if self._given is None
+            else web.SockSite(self._runner, self._given)
+        )
+        with address_errors("admin", self._access.host, self._access.port):
+            await site.start()
+        addresses = self._runner.addresses
+        self.port = addresses[0][1] if addresses and isinstance(addresses[0], tuple) else self._access.port
 
-    async def status(_: web.Request) -> web.Response:
-        return _json(answers.status())
+    async def close(self) -> None:
+        """Serves no more."""
+        await self._runner.cleanup()
 
-    async def clusters(_: web.Request) -> web.Response:
-        return _json(answers.clusters())
 
-    async def explain(request: web.Request) -> web.Response:
-        try:
-            return _json(await answers.explain(await request.read(), request.query.get("namespace")))
-        except SpeechError as error:
-            return _json({"error": {"message": error.message, "code": error.code}}, error.status)
-
-    async def drain(request: web.Request) -> web.Response:
-        name, call = request.match_info["cluster"], request.match_info["call"]
-        if not answers.drain(name, call == "drain"):
-            words = f"There is no cluster {name!r}; GET /clusters names them."
-            return _json({"error": {"message": words, "code": "no_such_cluster"}}, 404)
-        return _json({"cluster": name, "drained": call == "drain"})
-
-    app = web.Application(client_max_size=1 << 20)
-    app.add_routes(
-        [
-            *(web.get(path, live) for path in ("/livez", "/healthz", "/startupz")),
-            web.get("/readyz", ready),
-            web.get("/status", status),
-            web.get("/clusters", clusters),
-            web.post("/clusters/{cluster}/{call:drain|resume}", drain),
-            web.post("/explain", explain),
-        ]
-    )
+def application(daemon: Daemon, routes: Routes = ROUTES, token: str | None = None) -> web.Application:
+    """The listener's routes. token: what all but the open ones ask for."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    for route in routes:
+        app.router.add_route(route.method, route.path, _guarded(daemon, route, None if route.open else token))
     return app
 
 
-def _json(told: Told, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(told), status=status, content_type="application/json")
+def _guarded(daemon: Daemon, route: Route, token: str | None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    due = None if token is None else token.encode()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if due is not None and not hmac.compare_digest(_brought(request), due):
+            refused = refusal(401, "no_token", "Admin calls need the token: Authorization: Bearer TOKEN.")
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        try:
+            return await route.answer(daemon, request)
+        except NoWorker as error:
+            refused = refusal(503, "no_worker", str(error))
+            refused.headers["Retry-After"] = "1"
+            return refused
+
+    return answer
+
+
+def _brought(request: web.Request) -> bytes:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""

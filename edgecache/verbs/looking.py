@@ -1,4 +1,4 @@
-"""Commands that ask a running edge: `explain`, `healthcheck`, `clusters`."""
+"""Commands that ask a running edge: `explain`, `healthcheck`, `clusters`, `workers`."""
 
 import json
 import sys
@@ -12,10 +12,21 @@ def register(app: "typer.Typer") -> None:
     """Adds them."""
     _looking(app)
     _choosing(app)
+    _staffing(app)
 
 
 def _looking(app: "typer.Typer") -> None:
-    from edgecache.commands.options import DEFAULT_ADMIN, Admin, Field, Json, Language, Namespace, Text, Voice
+    from edgecache.commands.options import (
+        DEFAULT_ADMIN,
+        Admin,
+        AdminTokenFile,
+        Field,
+        Json,
+        Language,
+        Namespace,
+        Text,
+        Voice,
+    )
 
     @app.command()
     def explain(
@@ -25,6 +36,7 @@ def _looking(app: "typer.Typer") -> None:
         field: Field = None,
         namespace: Namespace = None,
         admin: Admin = DEFAULT_ADMIN,
+        token_file: AdminTokenFile = None,
         as_json: Json = False,
     ) -> None:
         """Tell what a request would get and why: key, canonical utterance, tier, lifetime. Changes nothing."""
@@ -34,7 +46,7 @@ def _looking(app: "typer.Typer") -> None:
         from edgecache.commands.saying import wanted
 
         path = "/explain" + (f"?namespace={quote(namespace, safe='')}" if namespace else "")
-        _, told = Target(admin).ask_admin("POST", path, wanted(text, voice, language, field or []))
+        _, told = Target.admin(admin, token_file).ask_admin("POST", path, wanted(text, voice, language, field or []))
         print(json.dumps(told) if as_json else explained(told))
 
     @app.command()
@@ -53,6 +65,7 @@ def _choosing(app: "typer.Typer") -> None:
     @app.command("clusters")
     def _(
         admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
         watch: options.Watch = False,
         drain: options.DrainCluster = None,
         resume: options.ResumeCluster = None,
@@ -63,7 +76,7 @@ def _choosing(app: "typer.Typer") -> None:
         from edgecache.commands.asking import Target
         from edgecache.commands.terminal import Misused
 
-        target = Target(admin)
+        target = Target.admin(admin, token_file)
         if sum((watch, drain is not None, resume is not None)) > 1:
             raise Misused("--watch, --drain and --resume do not go together")
         for name, drained in ((drain, True), (resume, False)):
@@ -72,3 +85,32 @@ def _choosing(app: "typer.Typer") -> None:
         if watch:
             clusters.watch(target, sys.stdout)
         clusters.show(clusters.told(target), sys.stdout, as_json=as_json)
+
+
+def _staffing(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command("workers")
+    def _(
+        call: options.WorkersCall = None,
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """The processes of a running edge. replace: start new ones and let the old ones finish, nothing dropped."""
+        from edgecache.commands.asking import Target
+
+        target = Target.admin(admin, token_file)
+        if call is not None:
+            target.ask_admin("POST", "/workers/replace", b"")
+            print("{}" if as_json else "The workers are being replaced, one by one.")
+            return
+        told = target.ask_admin("GET", "/workers")[1]
+        if as_json:
+            print(json.dumps(told))
+            return
+        for each in told["workers"]:
+            up = f"up {each['uptime_s']} s" if "uptime_s" in each else ""
+            print(
+                f"{each['worker']:>3}  pid {each['pid']:<8} {each['state']:<9} restarts {each['restarts']}  {up}".rstrip()
+            )

@@ -26,9 +26,9 @@ def _serving(app: "typer.Typer") -> None:
         flags = {**listening("--listen", "listen", listen), **listening("--admin", "admin", admin)}
         try:
             loaded = load(config, flags)
-            from edgecache.serving import serve as serve_node
+            from edgecache.supervisor import serve as serve_daemon
 
-            run(serve_node(loaded.settings))
+            run(serve_daemon(loaded.settings))
         except SettingsError as error:
             raise SettingsError(of_flags(error, flags)) from error
 

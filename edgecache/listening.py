@@ -1,0 +1,111 @@
+"""The sockets that clients are served on: bound by us, or handed over by systemd; a row of them for each worker.
+
+Each worker has sockets of its own at the same address (SO_REUSEPORT): the kernel shares connections out evenly, which it
+does not do for a socket that several processes wait at. The supervisor keeps every socket open, so that connections which
+wait at a dead worker's are not lost: another worker takes them (see `crew`).
+"""
+
+import os
+import socket
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+
+from edgecache.checks import is_loopback
+from edgecache.errors import SettingsError
+from edgecache.ops.addresses import address_errors
+from edgecache.settings import Settings
+
+#: sd_listen_fds(3): the first of them.
+FIRST_DESCRIPTOR = 3
+BACKLOG = 1024
+#: What a socket unit calls the one for admin calls (`FileDescriptorName=`); any other is for clients.
+ADMIN = "admin"
+
+Row = tuple[socket.socket, ...]
+
+
+def rows(settings: Settings, handed: Mapping[str, Row], workers: int) -> tuple[Row, ...]:
+    """The sockets of each worker. SettingsError: the address can't be had, or may not be served without keys."""
+    given = tuple(each for name, row in handed.items() if name != ADMIN for each in row)
+    if not given:
+        return _bound(settings.listen.host, settings.listen.port, workers)
+    if (settings.auth is None or settings.auth.keys_file is None) and not all(map(_on_loopback, given)):
+        raise SettingsError(
+            "systemd hands over a socket that is not on loopback, and anyone could ask without a key: set auth.keys_file"
+        )
+    return (given,) * workers
+
+
+def admin_socket(settings: Settings, handed: Mapping[str, Row]) -> socket.socket | None:
+    """The one for admin calls, if systemd handed it over. SettingsError: it may not be served without a token."""
+    given = handed.get(ADMIN, ())
+    if given and settings.admin.token is None and not all(map(_on_loopback, given)):
+        raise SettingsError("systemd hands over an admin socket that is not on loopback: set admin.token_file")
+    return given[0] if given else None
+
+
+def handed_over(environ: MutableMapping[str, str] = os.environ) -> dict[str, Row]:
+    """Sockets that systemd opened for this process, by name (sd_listen_fds_with_names(3)); no child is told of them."""
+    pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    if pid != str(os.getpid()) or not count.isdigit():
+        return {}
+    named = names.split(":") if names else []
+    found: dict[str, Row] = {}
+    for index in range(int(count)):
+        descriptor = FIRST_DESCRIPTOR + index
+        os.set_inheritable(descriptor, False)
+        opened = socket.socket(fileno=descriptor)
+        if opened.type != socket.SOCK_STREAM or not opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise SettingsError(f"systemd hands over descriptor {descriptor}, which is no listening stream socket")
+        opened.setblocking(False)
+        name = named[index] if index < len(named) else "unknown"
+        found[name] = (*found.get(name, ()), opened)
+    return found
+
+
+def port_of(opened: socket.socket) -> int:
+    """Its port; 0: it has none."""
+    return 0 if opened.family == socket.AF_UNIX else int(opened.getsockname()[1])
+
+
+def _on_loopback(opened: socket.socket) -> bool:
+    return opened.family == socket.AF_UNIX or is_loopback(str(opened.getsockname()[0]))
+
+
+def _bound(host: str, port: int, workers: int) -> tuple[Row, ...]:
+    with address_errors("listen", host, port):
+        addresses = _addresses(host, port)
+        if workers > 1 and port:
+            for family, address in addresses:
+                _bind(family, address, shared=False).close()  # SO_REUSEPORT would not say that another daemon is there
+        made: list[Row] = []
+        for _ in range(workers):
+            row: list[socket.socket] = []
+            for family, address in addresses:
+                row.append(_bind(family, (address[0], port or address[1]), shared=workers > 1))
+                port = row[-1].getsockname()[1]
+            made.append(tuple(row))
+    return tuple(made)
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, (str(address[0]), int(address[1]))) for family, _, _, _, address in found))
+
+
+def _bind(family: socket.AddressFamily, address: tuple[str, int], *, shared: bool) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            with suppress(OSError):  # then ::1 and 127.0.0.1 are two addresses
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

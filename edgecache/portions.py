@@ -1,0 +1,44 @@
+"""What each of several workers gets of what is configured for the daemon. Pure.
+
+An operator says how much the daemon may hold, not each of its processes; so bounds on all of it are divided. Bounds on one
+thing (a request, a rendering, a wait) are everyone's.
+"""
+
+import os
+from dataclasses import replace
+from typing import Literal
+
+from edgecache.settings import Settings
+
+
+def processes(workers: int | Literal["auto"]) -> int:
+    """How many worker processes are meant. auto: one for each core that this process may run on."""
+    return len(os.sched_getaffinity(0)) if workers == "auto" else workers
+
+
+def portion(settings: Settings, workers: int) -> Settings:
+    """The settings of each of so many workers."""
+    if workers == 1:
+        return settings
+    memory, fills, limits = settings.cache.memory, settings.fills, settings.limits
+    return replace(
+        settings,
+        cache=replace(settings.cache, memory=replace(memory, max_size_bytes=memory.max_size_bytes // workers)),
+        fills=replace(
+            fills,
+            max_flights=_part(fills.max_flights, workers),
+            max_held_bytes=max(fills.max_held_bytes // workers, fills.max_rendering_bytes),
+        ),
+        limits=replace(limits, connections=_part(limits.connections, workers)),
+        fast_lane=replace(settings.fast_lane, memo_bytes=settings.fast_lane.memo_bytes // workers),
+        pool=replace(
+            settings.pool,
+            max_connections=_part(settings.pool.max_connections, workers),
+            max_per_host=_part(settings.pool.max_per_host, workers),
+        ),
+        clusters=tuple(replace(each, max_in_flight=_part(each.max_in_flight, workers)) for each in settings.clusters),
+    )
+
+
+def _part(whole: int, workers: int) -> int:
+    return max(1, -(-whole // workers))
