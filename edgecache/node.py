@@ -7,12 +7,13 @@ streams finish within their time; what does not finish is broken off, and nothin
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet
@@ -22,6 +23,8 @@ from edgecache.delivery.fastlane import Lane, Ways
 from edgecache.delivery.http import Http, Service
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
+from edgecache.delivery.turn import Means
+from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import speeko
 from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
@@ -154,6 +157,7 @@ class Node:
             settings=self.settings.fast_lane,
             log=log.access if told else None,
         )
+        self.sockets = Sockets(self._means(ways.log), self.gate, self.readiness)
         return Service(
             node=name,
             edge=self.edge,
@@ -164,9 +168,21 @@ class Node:
             readiness=self.readiness,
             clock=self.clock,
             tally=self.tally,
+            sockets=self.sockets,
             log=ways.log,
             lane=Lane(ways) if self.settings.fast_lane.enabled else None,
         )
+
+    def _means(self, tell: Callable[[Outcome], None] | None) -> Means:
+        """What WebSocket sessions share."""
+
+        def report(outcome: Outcome) -> None:
+            self.tally.add(outcome)
+            if tell is not None:
+                tell(outcome)
+
+        characters = self.settings.limits.text_characters
+        return Means(self.edge, self.settings.websockets, characters, self.settings.long_text, self.clock, report)
 
     async def _listen_admin(self) -> None:
         self._admin = Admin(self.settings.admin, Alone(self.calls), given=self._berth.admin)
@@ -181,6 +197,7 @@ class Node:
         self._stop_listening()
         if self._server is None:
             return
+        self.sockets.leave()
         open_streams = sum(each.busy for each in self._server.connections if isinstance(each, Connection))
         log.event(logging.INFO, "draining", streams=open_streams, fills=self.fills.under_way)
         with suppress(TimeoutError):
@@ -262,6 +279,7 @@ class Node:
             "stale_served": self.edge.counters.stale_served,
             "requests": self.tally.told(),
             "fast_lane": "off" if self._server is None or self._server.lane is None else self._server.lane.status(),
+            "sessions": 0 if self._server is None else len(self.sockets),
             "connections": 0 if self._server is None else len(self._server.connections),
         }
 

@@ -20,7 +20,7 @@ from edgecache.clusters.cluster import (
 )
 from edgecache.clusters.routing import Route
 from edgecache.delivery.auth import Auth
-from edgecache.delivery.limits import FastLane, Listen, RequestLimits
+from edgecache.delivery.limits import FastLane, Listen, RequestLimits, WebSockets
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import LongText
 from edgecache.ops.access import AdminAccess
@@ -88,6 +88,7 @@ class Settings:
     limits: RequestLimits = option(RequestLimits, "Bounds on what a client may send, and how slowly.")
     long_text: LongText = option(LongText, "When text is spoken sentence by sentence, and how.")
     fast_lane: FastLane = option(FastLane, "How hits are answered without delay.")
+    websockets: WebSockets = option(WebSockets, "Sessions over WebSocket.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
 

@@ -44,7 +44,7 @@ class Count:
 
 
 #: Methods that have a name here; any other is counted as this.
-_METHODS, _OTHER = frozenset({"GET", "HEAD", "POST"}), "other"
+_METHODS, _OTHER = frozenset({"GET", "HEAD", "POST", "WS"}), "other"
 
 
 class Tally:

@@ -59,6 +59,7 @@ class Connection(web.RequestHandler):
         "busy",
         "looked_for",
         "mute",
+        "talking",
     )
 
     def __init__(self, server: "Server", options: dict[str, Any]) -> None:
@@ -88,6 +89,8 @@ class Connection(web.RequestHandler):
         self.busy = False
         #: Whether nothing was ever received.
         self.mute = True
+        #: Whether it goes on as a WebSocket.
+        self.talking = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -124,6 +127,8 @@ class Connection(web.RequestHandler):
         """The client says no more; it is still told what it asked for."""
         self.let_go()
         super().eof_received()
+        if self.talking:
+            return None  # a WebSocket ends with a Close on both sides; without one the client is gone
         if not self.busy and self._head_timer is None:
             return None
         self._half_closed = True

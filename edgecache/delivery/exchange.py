@@ -13,6 +13,7 @@ from aiohttp import web
 
 from edgecache.cache.status import Outcome, Result
 from edgecache.clock import Clock
+from edgecache.delivery.accept import Way
 from edgecache.delivery.auth import ANYONE, Caller
 from edgecache.delivery.head import SERVER, may_be_id, new_request_id
 from edgecache.delivery.problem import headers as headers_of
@@ -45,6 +46,7 @@ class Exchange:
         "_sent_bytes",
         "_write_stall_s",
         "body",
+        "broken",
         "caller",
         "closing",
         "cluster",
@@ -55,6 +57,7 @@ class Exchange:
         "result",
         "route",
         "status",
+        "way",
     )
 
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
@@ -65,6 +68,8 @@ class Exchange:
         self.route = "other"
         #: The request's body, once it was read.
         self.body = b""
+        #: How the speech is to be told; None: in no way that is on offer.
+        self.way: Way | None = Way.RAW
         self.result = Result.NONE
         self.status = 0
         self.cluster = ""
@@ -73,6 +78,8 @@ class Exchange:
         self.problem_headers: dict[str, str] = {}
         #: Whether the connection is to be closed behind the answer.
         self.closing = False
+        #: Whether the client was told, in the answer itself, that it broke off.
+        self.broken = False
         self._clock = clock
         self._write_stall_s = write_stall_s
         self._began_s = clock.monotonic()
@@ -97,7 +104,7 @@ class Exchange:
             sent_bytes=self._sent_bytes,
             first_byte_ms=first_byte_ms,
             total_ms=total_ms,
-            whole=whole,
+            whole=whole and not self.broken,
             cluster=self.cluster,
             error=self.error,
         )
@@ -135,11 +142,16 @@ class Exchange:
 
     @asynccontextmanager
     async def stream(self, headers: Mapping[str, str]) -> "AsyncIterator[Stream]":
-        """A chunked answer: ended when the block is left, broken off when the block fails."""
+        """A chunked answer: ended when the block is left, broken off when the block fails.
+
+        HTTP/1.0 has no chunks; there the connection ends with the answer, so that it must be one that says where it ends.
+        """
+        chunked = self.request.version >= (1, 1)
         answer = self._answer(200, headers, Unhurried)
-        answer.enable_chunked_encoding()
+        if chunked:
+            answer.enable_chunked_encoding()
         await answer.prepare(self.request)
-        yield Stream(self, answer)
+        yield Stream(self, answer, chunked=chunked)
         await self._end(answer)
 
     def _answer(
@@ -156,7 +168,7 @@ class Exchange:
     async def _write(self, answer: web.StreamResponse, chunk: bytes | memoryview) -> None:
         if self._first_byte_s is None:
             self._first_byte_s = self._clock.monotonic()
-        with self._patience():
+        with self.patience():
             await answer.write(chunk)
         self._sent_bytes += len(chunk)
 
@@ -167,7 +179,7 @@ class Exchange:
             raise ConnectionResetError("The client is gone.")
         transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         if self.request.protocol.writing_paused:
-            with self._patience():
+            with self.patience():
                 await self.request.writer.drain()
         self._sent_bytes += len(chunk)
 
@@ -175,13 +187,13 @@ class Exchange:
         """The end, in one write with the last bytes and, where nothing was written yet, the head."""
         if last and self._first_byte_s is None:
             self._first_byte_s = self._clock.monotonic()
-        with self._patience():
+        with self.patience():
             await answer.prepare(self.request)
             await answer.write_eof(last)  # type: ignore[arg-type]  # it takes what a transport takes
         self._sent_bytes += len(last)
 
     @contextmanager
-    def _patience(self) -> Iterator[None]:
+    def patience(self) -> Iterator[None]:
         """Resets the connection of a client that reads nothing for too long; the write then fails as it is."""
         dropping = asyncio.get_running_loop().call_later(self._write_stall_s, self._drop)
         try:
@@ -199,12 +211,13 @@ class Exchange:
 class Stream:
     """A chunked answer under way."""
 
-    __slots__ = ("_answer", "_begun", "_exchange")
+    __slots__ = ("_answer", "_begun", "_chunked", "_exchange")
 
-    def __init__(self, exchange: Exchange, answer: web.StreamResponse) -> None:
+    def __init__(self, exchange: Exchange, answer: web.StreamResponse, *, chunked: bool) -> None:
         self._exchange = exchange
         self._answer = answer
         self._begun = False
+        self._chunked = chunked
 
     @property
     def answer(self) -> web.StreamResponse:
@@ -213,7 +226,7 @@ class Stream:
 
     async def write(self, chunk: bytes) -> None:
         """More bytes. ConnectionError: the client is gone, or reads nothing."""
-        if self._begun:
+        if self._begun and self._chunked:
             await self._exchange._pass_on(chunk)
         else:
             self._begun = True

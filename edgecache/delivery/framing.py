@@ -16,6 +16,8 @@ from edgecache.errors import ClientError
 
 HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 _CDN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: Where a connection may go on as a WebSocket.
+SOCKET_PATH = "/ws/tts/stream"
 _WITH_BODY = frozenset({"POST"})
 #: An honest chain of edges is short.
 MAX_HOPS = 8
@@ -52,7 +54,7 @@ def _check_framing(request: web.BaseRequest) -> None:
     coding = headers.getall("Transfer-Encoding", ())
     if coding and (len(coding) != 1 or coding[0].strip().lower() != "chunked" or "Content-Length" in headers):
         raise _unclear("Transfer-Encoding must be `chunked` alone.")
-    if "Upgrade" in headers:
+    if "Upgrade" in headers and not (request.method == "GET" and request.path == SOCKET_PATH):
         raise _unclear("This edge does not upgrade connections here.")
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise ClientError(415, "content_encoding", "Send the body as it is, without Content-Encoding.")

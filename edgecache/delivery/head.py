@@ -31,11 +31,6 @@ def new_request_id() -> str:
     return _PROCESS + str(next(_numbers))
 
 
-def acceptable(accept: str) -> bool:
-    """Whether a client that accepts this takes raw audio."""
-    return "*/*" in accept or "audio/" in accept or "application/octet-stream" in accept
-
-
 def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[str, str]:
     """The headers of a recording that is served whole. elapsed_ms: since the request's head was read, as `duration`."""
     facts = found.recording.facts

@@ -5,6 +5,7 @@ is said leaves in a header, a log or an error. It does not know clusters or tier
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -17,20 +18,24 @@ from edgecache.cache.lookup import Asked, Directives, Freshness
 from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock
+from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import Gate, presented
 from edgecache.delivery.connection import Connection
-from edgecache.delivery.exchange import Exchange
+from edgecache.delivery.exchange import WRITE_BYTES, Exchange
 from edgecache.delivery.fastlane import Lane, Said
-from edgecache.delivery.framing import check, loop_passed, read_body
-from edgecache.delivery.head import AUDIO_PATH, acceptable, duration, forwarded, recorded, result
+from edgecache.delivery.framed import send_framed
+from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body
+from edgecache.delivery.head import AUDIO_PATH, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
-from edgecache.dialects import speeko
+from edgecache.delivery.websocket import Sockets
+from edgecache.dialects import protobuf, speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
 from edgecache.fill.longform import LongText
+from edgecache.fill.telling import Telling, heard
 from edgecache.speech.utterance import Utterance
 
 
@@ -47,6 +52,7 @@ class Service:
     readiness: Readiness
     clock: Clock
     tally: Tally
+    sockets: Sockets
     #: Is told of every exchange; None: nobody is.
     log: Callable[[Outcome], None] | None
     #: Answers what it can before it comes here; None: it is turned off.
@@ -66,6 +72,7 @@ class Http:
         self._routes: dict[str, dict[str, Respond]] = {
             "/v1/tts": {"POST": self._post, "GET": self._get, "HEAD": self._get},
             "/v1/tts/stream": {"POST": self._post_stream},
+            SOCKET_PATH: {"GET": self._open_socket},
             AUDIO_PATH + "{key}": {"GET": self._get_audio, "HEAD": self._get_audio},
             **{path: {"GET": tell, "HEAD": tell} for path, tell in self._health().items()},
         }
@@ -135,12 +142,20 @@ class Http:
     async def _post(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
         exchange.body = await read_body(exchange.request, self._service.limits)
-        return await self._deliver(exchange, speeko.request(exchange.body, self._longest()))
+        read = protobuf.request if _is_protobuf(exchange.request) else speeko.request
+        return await self._deliver(exchange, read(exchange.body, self._longest()))
 
     async def _post_stream(self, exchange: Exchange) -> web.StreamResponse:
-        if not acceptable(exchange.request.headers.get("Accept", "*/*")):
-            raise ClientError(406, "not_acceptable", "Here speech is delivered as raw audio: send `Accept: audio/*`.")
+        exchange.way = way(exchange.request.headers.get("Accept", "*/*"))
+        if exchange.way is None:
+            told = "Here speech is delivered as `audio/*`, `text/event-stream` or `application/x-protobuf`: accept one."
+            raise ClientError(406, "not_acceptable", told)
         return await self._post(exchange)
+
+    async def _open_socket(self, exchange: Exchange) -> web.StreamResponse:
+        exchange.problem_headers["Sec-WebSocket-Version"] = "13"  # of 426 (RFC 6455 §4.4), where it helps
+        no_store = _directives(exchange.request.headers.getall("Cache-Control", ())).no_store
+        return await self._service.sockets.respond(exchange, self._forwarding(exchange), no_store=no_store)
 
     async def _get(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
@@ -186,6 +201,8 @@ class Http:
     async def _speak(self, exchange: Exchange, utterance: Utterance) -> web.StreamResponse:
         wish = self._wish(exchange, utterance)
         speech: Speech = await self._edge.speak(wish)
+        if exchange.way is not Way.RAW:
+            return await self._send_framed(exchange, speech, utterance)
         match speech:
             case Recorded():
                 return await self._send_recorded(exchange, speech)
@@ -200,17 +217,29 @@ class Http:
         exchange.caller = self._service.gate.ring.admit(brought)
 
     def _wish(self, exchange: Exchange, utterance: Utterance) -> Wish:
-        headers = exchange.request.headers
-        forwarding = {
-            "Via": f"1.1 {self._service.node} (edgecache)",
-            "CDN-Loop": loop_passed(headers.get("CDN-Loop"), self._cdn_id),
-        }
         connection = exchange.request.protocol
         assert isinstance(connection, Connection)
-        directives = _directives(headers.getall("Cache-Control", ()))
+        directives = _directives(exchange.request.headers.getall("Cache-Control", ()))
+        forwarding = self._forwarding(exchange)
         return Wish(utterance, exchange.caller.namespace, directives, forwarding, connection.looked_for)
 
+    def _forwarding(self, exchange: Exchange) -> dict[str, str]:
+        passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._cdn_id)
+        return {"Via": f"1.1 {self._service.node} (edgecache)", "CDN-Loop": passed}
+
     # Delivering it.
+
+    async def _send_framed(self, exchange: Exchange, speech: Speech, utterance: Utterance) -> web.StreamResponse:
+        exchange.result, telling = result(speech), Telling(speech, utterance)
+        exchange.cluster = telling.about.cluster
+        if isinstance(speech, Recorded):
+            headers = recorded(self._service.node, speech, "POST", duration(exchange.elapsed_ms()))
+            del headers["ETag"], headers["Content-Location"]  # they are of the audio, and this is something else
+        else:
+            took = duration(exchange.elapsed_ms())
+            headers = forwarded(self._service.node, speech, "POST", took, self._service.freshness.ttl_s)
+            headers.pop("Content-Location", None)
+        return await send_framed(exchange, headers, telling)
 
     async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
         recording, request = found.recording, exchange.request
@@ -234,7 +263,7 @@ class Http:
     def _teach(self, exchange: Exchange, hit: Recorded) -> None:
         """The fast lane learns what was asked for here, and answers it from now on."""
         lane, request, recording = self._service.lane, exchange.request, hit.recording
-        if lane is not None and request.method != "HEAD":
+        if lane is not None and request.method != "HEAD" and not _is_protobuf(request):
             asked = Asked(recording.key, recording.namespace, recording.canonical)
             said = Said(asked, exchange.route, request.method)
             lane.learn(said, request.raw_path.encode(), exchange.body)
@@ -244,16 +273,14 @@ class Http:
         exchange.cluster = live.head.cluster
         took = duration(exchange.elapsed_ms())
         headers = forwarded(self._service.node, live, exchange.request.method, took, self._service.freshness.ttl_s)
-        flight, position = live.flight, 0
-        with flight.reading():
-            if exchange.request.version < (1, 1):
-                # HTTP/1.0 can't tell a broken end from an end: all of it, or an error.
-                return await exchange.send(200, headers, await flight.whole())
-            async with exchange.stream(headers) as stream:
-                while chunk := await flight.read(position):
-                    await stream.write(chunk)
-                    position += len(chunk)
-            return stream.answer
+        if exchange.request.version < (1, 1):
+            # HTTP/1.0 can't tell a broken end from an end: all of it, or an error.
+            with live.flight.reading():
+                return await exchange.send(200, headers, await live.flight.whole())
+        async with aclosing(heard(live, WRITE_BYTES)) as audio, exchange.stream(headers) as stream:
+            async for chunk in audio:
+                await stream.write(chunk)
+        return stream.answer
 
     # Health.
 
@@ -279,6 +306,10 @@ async def _told(exchange: Exchange, checks: dict[str, str]) -> web.StreamRespons
     body = msgspec.json.encode({"status": "failing" if failing else "ok", "checks": checks})
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     return await exchange.send(503 if failing else 200, headers, body)
+
+
+def _is_protobuf(request: web.BaseRequest) -> bool:
+    return protobuf.is_protobuf(request.headers.get("Content-Type", ""))
 
 
 def _directives(lines: "list[str] | tuple[str, ...]") -> Directives:

@@ -19,6 +19,27 @@ class RequestLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSockets:
+    """Sessions over WebSocket, and their bounds."""
+
+    frame_bytes: int = option(4096, "How much audio goes into one binary frame, at most.", minimum=64, maximum=64 << 10)
+    message_bytes: int = option(64 << 10, "The largest message that a client may send.", minimum=64)
+    messages_per_s: float = option(
+        100.0, "How many messages, pings included, a client may send for long; for a moment twice as many.", minimum=0.1
+    )
+    waiting: int = option(32, "Texts that may wait for their turn in one session.", minimum=1)
+    heartbeat_s: float = option(
+        15.0, "A silent client is pinged after this; half as long again and it is gone.", minimum=0.1
+    )
+    lifetime_s: float = option(3600.0, "How long a session may last.", minimum=0.1)
+    origins: tuple[str, ...] = option(
+        (),
+        'Pages that may open sessions, such as `["https://app.example"]`, besides those of the edge\'s own host; '
+        '`["*"]`: all.',
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """An address to serve."""
 

@@ -11,12 +11,15 @@ from aiohttp import web
 
 from edgecache.cache.lookup import Freshness
 from edgecache.cache.status import Result
+from edgecache.delivery.accept import Way
 from edgecache.delivery.exchange import Exchange
+from edgecache.delivery.framed import framer_of, send_events
 from edgecache.delivery.head import cache_control, duration, forwarded, recorded, result
 from edgecache.dialects.speeko import Request
 from edgecache.errors import ClientError
-from edgecache.fill.edge import Edge, Recorded, Wish
+from edgecache.fill.edge import Edge, Recorded, Speech, Wish
 from edgecache.fill.longform import Began, LongForm, LongText, Sound, all_of, sentence_wish
+from edgecache.fill.longtelling import LongTelling
 from edgecache.speech.joining import may_be_joined, not_joinable
 
 if TYPE_CHECKING:
@@ -65,19 +68,33 @@ class LongAnswer:
         exchange = self._exchange
         if self._wish.directives.only_if_cached:
             await self._all_cached()
+        if exchange.way is not Way.RAW:
+            return await self._send_framed(node, freshness)
         async with aclosing(self._form.pieces(self._sentences())) as pieces:
             first = await anext(pieces, None)
             if first is None:
                 raise ClientError(400, "empty_text", "text has nothing in it to speak.", param="text")
             assert isinstance(first, Began)
-            self._count(first)
-            async with exchange.stream(self._head(first, node, freshness)) as stream:
+            self._count(first.speech)
+            async with exchange.stream(self._head(first.speech, node, freshness)) as stream:
                 async for piece in pieces:
                     if isinstance(piece, Sound):
                         await stream.write(piece.audio)
                     elif isinstance(piece, Began):
-                        self._count(piece)
+                        self._count(piece.speech)
             return stream.answer
+
+    async def _send_framed(self, node: str, freshness: Freshness) -> web.StreamResponse:
+        """The same in events or messages, with each sentence announced."""
+        telling = LongTelling(self._form, self._sentences(), self._wish.utterance)
+        async with aclosing(telling.events(framer_of(self._exchange).piece_bytes)) as events:
+            await anext(events)  # until then an error is plain HTTP
+            headers = self._head(telling.speeches[0], node, freshness)
+            try:
+                return await send_events(self._exchange, headers, telling, events)
+            finally:
+                for each in telling.speeches:
+                    self._count(each)
 
     def _sentences(self) -> "AsyncGenerator[Sentence, None]":
         utterance = self._wish.utterance
@@ -89,19 +106,19 @@ class LongAnswer:
             async for sentence in sentences:
                 await self._edge.probe(sentence_wish(self._wish, sentence, now=True))
 
-    def _head(self, first: Began, node: str, freshness: Freshness) -> dict[str, str]:
+    def _head(self, first: Speech, node: str, freshness: Freshness) -> dict[str, str]:
         method, took = self._exchange.request.method, duration(self._exchange.elapsed_ms())
-        if isinstance(first.speech, Recorded):
-            headers = recorded(node, first.speech, method, took)
+        if isinstance(first, Recorded):
+            headers = recorded(node, first, method, took)
         else:
-            headers = forwarded(node, first.speech, method, took, freshness.ttl_s)
+            headers = forwarded(node, first, method, took, freshness.ttl_s)
         return {"Cache-Control": cache_control(method)} | {
             name: headers[name] for name in _TRUE_OF_ALL if name in headers
         }
 
-    def _count(self, began: Began) -> None:
+    def _count(self, speech: Speech) -> None:
         """The text as a whole did as well as the sentence that did worst."""
-        exchange, speech = self._exchange, began.speech
+        exchange = self._exchange
         told = result(speech)
         if exchange.result is Result.NONE or _WORSE.index(told) > _WORSE.index(exchange.result):
             exchange.result = told

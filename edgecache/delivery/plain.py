@@ -11,10 +11,12 @@ import re
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import presented
 from edgecache.delivery.framing import HOST
-from edgecache.delivery.head import acceptable, may_be_id
+from edgecache.delivery.head import may_be_id
 from edgecache.delivery.ranges import Conditions
+from edgecache.dialects.protobuf import is_protobuf
 
 #: Far below aiohttp's own bounds (8190 bytes a line, 128 lines).
 MAX_HEAD_BYTES = 4096
@@ -54,7 +56,9 @@ def read(received: bytes) -> Plain | None:
     if not _MEANING.isdisjoint(headers) or (b"content-length" in headers) != posted:
         return None
     accept = headers.get(b"accept")
-    if accept is not None and head.target.startswith(b"/v1/tts/stream") and not acceptable(accept.decode()):
+    if accept is not None and head.target.startswith(b"/v1/tts/stream") and way(accept.decode()) is not Way.RAW:
+        return None
+    if is_protobuf(headers.get(b"content-type", b"").decode()):
         return None
     given = headers.get(b"x-request-id")
     return Plain(

@@ -13,18 +13,24 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def problem(error: SpeechError, request_id: str) -> bytes:
     """The body for this error."""
-    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    message, param = _sendable(error.message), None if error.param is None else _sendable(error.param)
+    member = told(error)
     return msgspec.json.encode(
         {
             "type": "about:blank",
             "title": HTTPStatus(error.status).phrase,
             "status": error.status,
-            "detail": message,
+            "detail": member["message"],
             "instance": f"urn:edgecache:request:{request_id}",
-            "error": {"message": message, "type": kind, "param": param, "code": error.code},
+            "error": member,
         }
     )
+
+
+def told(error: SpeechError) -> dict[str, str | None]:
+    """OpenAI's `error` member, which every delivery in JSON has."""
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = None if error.param is None else _sendable(error.param)
+    return {"message": _sendable(error.message), "type": kind, "param": param, "code": error.code}
 
 
 def headers(error: SpeechError) -> dict[str, str]:

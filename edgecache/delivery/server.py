@@ -69,7 +69,9 @@ class Server(web.Server):
         """Closes idle connections now, and the others behind the last byte of what they are being told."""
         await self._all_have_asked()
         await self._fast_lane_empty()
-        self.pre_shutdown()
+        for each in self.connections:
+            if not (isinstance(each, Connection) and each.talking):  # it has been told, and still has to be heard
+                each.close()
         await asyncio.sleep(BEGIN_S)
         for each in self.connections:
             if isinstance(each, Connection) and not each.busy:

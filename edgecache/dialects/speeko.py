@@ -45,6 +45,11 @@ def read(body: bytes, max_characters: int) -> Utterance:
 
 def request(body: bytes, max_characters: int) -> Request:
     """The same, with what it says of delivery."""
+    return checked(read_fields(body), max_characters)
+
+
+def read_fields(body: bytes) -> dict[str, Value]:
+    """The fields of a JSON object. ClientError: it is none that can be read in one way only."""
     try:
         fields = _decoder.decode(body.decode())
     except UnicodeDecodeError as error:
@@ -59,7 +64,7 @@ def request(body: bytes, max_characters: int) -> Request:
         raise ClientError(400, "bad_number", "The body holds a number of too many digits.") from error
     if not isinstance(fields, dict):
         raise ClientError(400, "bad_json", 'The body must be a JSON object such as {"text": "Hello"}.')
-    return _checked(fields, max_characters)
+    return fields
 
 
 def read_query(query: str, max_characters: int) -> Utterance:
@@ -79,7 +84,7 @@ def query_request(query: str, max_characters: int) -> Request:
     for name in NUMBERS:
         if name in fields:
             fields[name] = _number(name, str(fields[name]))
-    return _checked(fields, max_characters)
+    return checked(fields, max_characters)
 
 
 class Speeko:
@@ -126,7 +131,8 @@ def _number(name: str, spelled: str) -> Value:
         raise ClientError(400, "bad_type", f"{name} must be a number.", param=name) from error
 
 
-def _checked(fields: dict[str, Value], max_characters: int) -> Request:
+def checked(fields: dict[str, Value], max_characters: int) -> Request:
+    """What these fields ask for, however they were spelled. ClientError: one of them is not as it must be."""
     if len(fields) > MAX_FIELDS:
         raise ClientError(400, "too_many_fields", f"More than {MAX_FIELDS} fields.")
     text = fields.get("text")

@@ -105,6 +105,11 @@ class Flac(Scan):
     _sync = b""
     _next_number = 0
 
+    @property
+    def heard_samples(self) -> int | None:
+        """Of all frames that have begun."""
+        return self.samples or 0
+
     def walk(self) -> Walk:
         """Metadata, then frames."""
         magic = yield Take(4)

@@ -64,6 +64,18 @@ class Inspector(Protocol):
     def audible(self) -> bool:
         """Whether the first sample or frame past the header was seen."""
 
+    @property
+    def container(self) -> str:
+        """What the bytes are; right from the first sample on, as are the next three."""
+
+    @property
+    def sample_rate_hz(self) -> int | None: ...
+    @property
+    def channels(self) -> int | None: ...
+    @property
+    def heard_samples(self) -> int | None:
+        """Samples of each channel that were read so far; None: this format does not tell before its end."""
+
     def finish(self) -> Measured:
         """The body has ended. NotAudio("empty_audio"): there was no audio at all."""
 

@@ -92,6 +92,11 @@ class Mpeg(Scan):
     _frames = 0
     _frame_bytes = 0
 
+    @property
+    def heard_samples(self) -> int | None:
+        """Of whole frames."""
+        return self.samples
+
     def walk(self) -> Walk:
         """Tags and frames in any order: joined MP3s have tags in their midst."""
         first: Frame | None = None

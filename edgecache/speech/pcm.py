@@ -77,6 +77,11 @@ class Pcm(Scan):
         self._layout = layout
         super().__init__(expected)
 
+    @property
+    def heard_samples(self) -> int | None:
+        """All of it is sound."""
+        return self.position // (self._layout.channels * self._layout.sample_bytes)
+
     def walk(self) -> Walk:
         """One whole frame, then the rest."""
         self.sample_rate_hz, self.channels = self._layout.sample_rate_hz, self._layout.channels

@@ -126,6 +126,11 @@ class Scan:
         """The format, as steps. NotAudio only while not audible."""
         raise NotImplementedError
 
+    @property
+    def heard_samples(self) -> int | None:
+        """Samples of each channel that were read so far; None: this format does not tell before its end."""
+        return None
+
     def cut(self) -> bool:
         """Whether the body ended before the last step was satisfied."""
         return self._cut

@@ -53,6 +53,14 @@ class Wav(Scan):
     _riff_bytes = 0
     _announced_bytes = 0
 
+    @property
+    def heard_samples(self) -> int | None:
+        """From the sound's first byte on."""
+        if not self.sound_at:
+            return 0
+        passed_bytes = min(self.position - self.sound_at, self.sound_bytes)
+        return passed_bytes // self.frame_bytes
+
     def walk(self) -> Walk:
         """The RIFF head, the chunks up to the sound, the sound, the chunks after it."""
         magic = yield Take(4)

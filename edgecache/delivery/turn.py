@@ -1,0 +1,180 @@
+"""One text of a session, from its asking to its last byte, and what it came to.
+
+Keeps rules 4 and 7: what is asked for ahead is counted as held, and given up with the turn; a text that grows is bounded.
+A turn is a whole utterance, or a text that is spoken sentence by sentence, whole or as it comes. It does not know how
+it is told.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+
+from edgecache.cache.status import Outcome, Result
+from edgecache.clock import Clock
+from edgecache.delivery.auth import Caller
+from edgecache.delivery.head import new_request_id, result
+from edgecache.delivery.limits import WebSockets
+from edgecache.delivery.talk import Id, Message
+from edgecache.errors import ClientError, SpeechError
+from edgecache.fill.edge import Edge, Live, Speech, Wish
+from edgecache.fill.longform import LongForm, LongText, cut, sentence_wish
+from edgecache.fill.longtelling import LongTelling
+from edgecache.fill.telling import About, Piece, Telling
+from edgecache.fill.telling import Sentence as Announced
+from edgecache.speech.sentences import Sentence, Sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all sessions of this node share. report: is told of every turn."""
+
+    edge: Edge
+    settings: WebSockets
+    text_characters: int
+    long_text: LongText
+    clock: Clock
+    report: Callable[[Outcome], None]
+
+
+class Turn:
+    """One whole utterance."""
+
+    def __init__(self, id: Id, wish: Wish, caller: Caller, means: Means) -> None:
+        self.id: Id = id
+        self._wish, self._caller, self._means = wish, caller, means
+        self._began_s = means.clock.monotonic()
+        self._first_byte_s: float | None = None
+        self._fetching: asyncio.Task[Speech] | None = None
+        self._reading = ExitStack()
+        self.telling: Telling | LongTelling | None = None
+        self.sent_bytes = 0
+        self.result = Result.NONE
+        self.status, self.error, self.cluster, self.whole = 0, "", "", False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} {self.status or 'waiting'}, {self.sent_bytes} bytes>"
+
+    def fetch(self) -> None:
+        """Begins to ask for it."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._speak(), name="turn")
+
+    async def _speak(self) -> Speech:
+        speech = await self._means.edge.speak(self._wish)
+        if isinstance(speech, Live):
+            self._reading.enter_context(speech.flight.reading())  # held and counted from now on
+        return speech
+
+    async def events(self) -> AsyncGenerator[About | Announced | Piece, None]:
+        """What is to be told. SpeechError: there is nothing, or no more."""
+        self.fetch()
+        assert self._fetching is not None
+        speech = await asyncio.shield(self._fetching)
+        telling = self.telling = Telling(speech, self._wish.utterance)
+        self.learn(speech, telling.about)
+        async with aclosing(telling.events(self._means.settings.frame_bytes)) as events:
+            async for event in events:
+                yield event
+
+    def learn(self, speech: Speech, about: About) -> None:
+        """It is being told."""
+        self.status, self.cluster, self.result = 200, about.cluster, result(speech)
+
+    def sent(self, message: Message) -> None:
+        """Some of it went out."""
+        if self._first_byte_s is None:
+            self._first_byte_s = self._means.clock.monotonic()
+        self.sent_bytes += len(message)
+
+    def failed(self, error: SpeechError) -> None:
+        """It goes no further."""
+        self.error, self.status = error.code, self.status or error.status
+        if self.result is Result.NONE:
+            self.result = Result.ERROR
+
+    def flush(self) -> None:
+        """No more text comes."""
+
+    def over(self) -> None:
+        """It is told, or not wanted any more."""
+        if self._fetching is not None:
+            self._fetching.add_done_callback(_heard)
+            self._fetching.cancel()
+        self._reading.close()
+        now_s = self._means.clock.monotonic()
+        self._means.report(
+            Outcome(
+                request_id=new_request_id(),
+                caller=self._caller.name,
+                method="WS",
+                route="/ws/tts/stream",
+                status=self.status or 499,
+                result=self.result,
+                sent_bytes=self.sent_bytes,
+                first_byte_ms=((self._first_byte_s or now_s) - self._began_s) * 1000,
+                total_ms=(now_s - self._began_s) * 1000,
+                whole=self.whole,
+                cluster=self.cluster,
+                error=self.error,
+            )
+        )
+
+
+def _heard(task: "asyncio.Task[Speech]") -> None:
+    if not task.cancelled():
+        task.exception()  # whoever wanted to know was told
+
+
+class LongTurn(Turn):
+    """A text that is spoken sentence by sentence, each as soon as it can be cut. `feed` and `flush` bring the text."""
+
+    def __init__(self, id: Id, wish: Wish, caller: Caller, means: Means) -> None:
+        super().__init__(id, wish, caller, means)
+        self._sentences = Sentences(str(wish.utterance.fields["language"]), means.long_text.lengths)
+        self._fed = asyncio.Event()
+        self._characters = 0
+        self.flushed = False
+
+    def feed(self, text: str) -> None:
+        """More of the text. ClientError: it is too long."""
+        longest = self._means.long_text.max_characters
+        if self._characters + len(text) > longest:
+            raise ClientError(
+                413, "text_too_long", f"A text may have {longest} characters here; flush, and go on.", param="text"
+            )
+        self._characters += len(text)
+        self._sentences.feed(text)
+        self._fed.set()
+
+    def flush(self) -> None:
+        """No more text comes."""
+        if not self.flushed:
+            self.flushed = True
+            self._sentences.flush()
+            self._fed.set()
+
+    def fetch(self) -> None:
+        """Its sentences are asked for when its turn comes."""
+
+    async def events(self) -> AsyncGenerator[About | Announced | Piece, None]:
+        """What is to be told. SpeechError: there is nothing, or no more."""
+        wish, ahead = self._wish, self._means.long_text.ahead
+        form = LongForm(self._means.edge.speak, lambda each, now: sentence_wish(wish, each, now=now), ahead)
+        telling = self.telling = LongTelling(form, self._as_they_come(), wish.utterance)
+        async with aclosing(telling.events(self._means.settings.frame_bytes)) as events:
+            async for event in events:
+                if isinstance(event, Announced):
+                    self.learn(telling.speeches[-1], telling.about)
+                yield event
+
+    async def _as_they_come(self) -> AsyncGenerator[Sentence, None]:
+        while True:
+            ended = self.flushed
+            self._fed.clear()
+            async with aclosing(cut(self._sentences)) as found:
+                async for sentence in found:
+                    yield sentence
+            if ended:
+                return
+            await self._fed.wait()
