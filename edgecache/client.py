@@ -176,6 +176,22 @@ class Client:
             self._failed(edge)
         raise fault
 
+    async def timings(self, speech: Speech) -> dict[str, list[dict[str, int]]] | None:
+        """When which word of it is heard; None: its cluster told none. To be asked once it was heard to its end."""
+        import aiohttp
+
+        where = speech.headers.get("Content-Location")
+        if where is None or self._session is None:
+            return None
+        try:
+            async with self._session.get(f"{speech.edge}{where}/timings") as answer:
+                if answer.status != 200:
+                    return None
+                told: dict[str, list[dict[str, int]]] = await answer.json()
+                return told
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoEdge(f"{speech.edge} can't be reached, or hung up: {type(error).__name__}") from error
+
     async def typed(self, pieces: AsyncIterable[str], **fields: "Value") -> AsyncGenerator[bytes, None]:
         """Text that comes bit by bit, spoken sentence by sentence as they complete, as one stream of audio.
 

@@ -51,6 +51,7 @@ class Reply:
     media_type: str = "audio/wav"
     framed: bool = True
     before: Sequence[Step] = ()
+    more: bytes = b""
 
 
 async def play(step: Step) -> None:
@@ -71,6 +72,7 @@ class ScriptedAnswer:
     def __init__(self, reply: Reply) -> None:
         self.media_type = reply.media_type
         self.framed = reply.framed
+        self._more = reply.more
         self._steps = reply.steps
         self.open = True
         self.reading = False
@@ -89,6 +91,12 @@ class ScriptedAnswer:
                 assert self.open, "read after its block"
         finally:
             self.reading = False
+
+    async def more(self) -> bytes:
+        assert self.open, "asked after its block"
+        assert self.read, "asked before its audio"
+        assert not self.reading, "asked in the midst of its audio"
+        return self._more
 
 
 @dataclass

@@ -72,6 +72,7 @@ def ask(
         pytest.param({"language": "ja", "style": {"mood": ["calm", 1.0]}}, "audio/wav", id="unknown fields"),
         pytest.param({"demo": {"bytes": 32768}}, "audio/wav", id="of a chosen size"),
         pytest.param({"demo": {"bytes": 0, "chunk_bytes": 7}}, "audio/wav", id="in tiny chunks"),
+        pytest.param({"demo": {"at_once": True, "chunk_bytes": 64}}, "audio/wav", id="when all is made"),
     ],
 )
 async def test_tone_voice_says_what_is_asked(

@@ -13,6 +13,7 @@ import msgspec
 import xxhash
 
 from edgecache.cache.key import Key
+from edgecache.speech.timings import Timings
 
 MAGIC = b"ECR1"
 VERSION = 1
@@ -29,7 +30,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
 
     media_type: as the cluster gave it. container: as the bytes say ("wav", "mp3", "ogg/opus", "flac", "pcm").
     duration_ms, sample_rate_hz, channels: None when the bytes do not say. made_at: Unix seconds. made_in_ms: how long
-    the cluster took to the last byte. etag: xxh3-128 of the audio, in hex.
+    the cluster took to the last byte. etag: xxh3-128 of the audio, in hex. timings: when which word is heard; a
+    recording that was made before there were any, or by a cluster that tells none, has none.
     """
 
     media_type: str
@@ -42,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     first_audio_ms: float
     cluster: str
     etag: str
+    timings: Timings = Timings()
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -56,7 +59,7 @@ class Recording(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """What it weighs in a tier: its bytes and about what Python adds."""
-        return len(self.audio) + len(self.canonical) + OVERHEAD_BYTES
+        return len(self.audio) + len(self.canonical) + self.facts.timings.size_bytes + OVERHEAD_BYTES
 
     def __repr__(self) -> str:
         return f"<Recording {self.key[:8]} {self.facts.container} {len(self.audio)} bytes>"

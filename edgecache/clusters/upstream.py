@@ -7,9 +7,11 @@ It does not know which upstream is best, what audio is, nor what a client is tol
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from ssl import SSLContext
 from typing import Protocol
@@ -26,16 +28,23 @@ from edgecache.speech.utterance import Utterance
 
 __all__ = ["Answer", "Dialect", "Fault", "Lines", "Outgoing", "UpstreamFault"]
 
+#: For what is told beside the audio. Whoever hears the audio waits so much longer for its end, at worst.
+MORE_S = 1.0
+MORE_BYTES = 1 << 20
+#: A path of the server that was asked, and no other server's: `//host/…` is none.
+_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?&=+-]{0,255}")
+_ORIGIN = re.compile(r"https?://[^/]+")
 USER_AGENT = f"edgecache/{version('edgecache')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A POST as a dialect writes it."""
+    """A request as a dialect writes it. more_in: the header of the answer that says where more is told, if any does."""
 
     url: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | None
+    more_in: str = ""
 
 
 class Dialect(Protocol):
@@ -76,9 +85,22 @@ class Answer:
     headers: by their names in lower case.
     """
 
-    __slots__ = ("_deadlines", "_line", "cluster", "content_length", "framed", "headers", "media_type", "status")
+    __slots__ = (
+        "_deadlines",
+        "_line",
+        "_more",
+        "cluster",
+        "content_length",
+        "framed",
+        "headers",
+        "media_type",
+        "status",
+    )
 
-    def __init__(self, cluster: str, line: Line, reading: Reading, deadlines: Deadlines) -> None:
+    def __init__(
+        self, cluster: str, line: Line, reading: Reading, deadlines: Deadlines, more: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        self._more = more
         self.cluster = cluster
         self.status = reading.status
         self.headers: Mapping[str, str] = reading.headers
@@ -112,6 +134,10 @@ class Answer:
             first = False
             yield chunk
 
+    async def more(self) -> bytes:
+        """What the cluster tells beside the audio, once that was read to its end; empty if nothing, or not in time."""
+        return await self._more()
+
 
 def _media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type as it was sent; what could not be sent on as it is counts as absent."""
@@ -140,7 +166,8 @@ class Asking(AbstractAsyncContextManager[Answer]):
             reading = await self._head(min(deadlines.first_byte_at, deadlines.total_at))
             assert self._line is not None
             self._check(reading)
-            return Answer(self._cluster, self._line, reading, deadlines)
+            where = reading.headers.get(self._outgoing.more_in, "")
+            return Answer(self._cluster, self._line, reading, deadlines, partial(self._more, where))
         except LineFault as error:
             self._give_back()
             raise self._fault(error.fault, error.detail) from error
@@ -154,6 +181,29 @@ class Asking(AbstractAsyncContextManager[Answer]):
     async def __aexit__(self, *_: object) -> None:
         self._give_back()
 
+    async def _more(self, where: str) -> bytes:
+        """A second request, to a path of the same server. Whatever goes wrong with it is no fault: the audio is whole."""
+        if not _PATH.fullmatch(where):
+            return b""
+        self._give_back()
+        origin = _ORIGIN.match(self._outgoing.url)
+        assert origin is not None
+        asked = Outgoing(origin[0] + where, self._outgoing.headers, None)
+        told = bytearray()
+        try:
+            async with (
+                asyncio.timeout(MORE_S),
+                self._lines.ask(self._cluster, asked, self._forwarding, self._address) as answer,
+                aclosing(answer.chunks()) as chunks,
+            ):
+                async for chunk in chunks:
+                    told += chunk
+                    if len(told) > MORE_BYTES:
+                        return b""
+                return bytes(told) if answer.framed else b""
+        except (UpstreamFault, TimeoutError):
+            return b""
+
     async def _head(self, by: float) -> Reading:
         """The answer's head, asked for again once if an idle connection had died unnoticed."""
         try:
@@ -161,7 +211,8 @@ class Asking(AbstractAsyncContextManager[Answer]):
         except ValueError as error:
             raise self._fault(Fault.CONNECT, "its URL can't be used") from error
         peer = to.peer if self._address is None else to.peer._replace(address=self._address)
-        request = wire.request("POST", to, _headers(self._outgoing, self._forwarding).items(), self._outgoing.body)
+        method = "GET" if self._outgoing.body is None else "POST"
+        request = wire.request(method, to, _headers(self._outgoing, self._forwarding).items(), self._outgoing.body)
         board, connect_s = self._lines.board, self._lines.timeouts.connect_s
         line = self._line = await board.take(peer, by, connect_s)
         line.ask(request)

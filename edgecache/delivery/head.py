@@ -15,6 +15,8 @@ from edgecache.fill.edge import Live, Recorded, Speech
 
 SERVER = "edgecache"
 AUDIO_PATH = "/v1/audio/"
+#: Behind a recording's path: when which of its words is heard.
+TIMINGS = "/timings"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Ids of our own making: unlike those of other processes, and cheap.
@@ -47,6 +49,8 @@ def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[s
         "Content-Location": AUDIO_PATH + found.recording.key,
         "Server-Timing": f"cache;desc={found.tier.value};dur={elapsed_ms}, made;dur={facts.first_audio_ms:.2f}",
     }
+    if facts.timings:
+        headers["Link"] = f'<{AUDIO_PATH}{found.recording.key}{TIMINGS}>; rel="describedby"; type="application/json"'
     if method != "POST":
         headers["Accept-Ranges"] = "bytes"
     return headers

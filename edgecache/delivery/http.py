@@ -25,7 +25,7 @@ from edgecache.delivery.exchange import WRITE_BYTES, Exchange
 from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framed import send_framed
 from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body
-from edgecache.delivery.head import AUDIO_PATH, duration, forwarded, recorded, result
+from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
@@ -74,6 +74,7 @@ class Http:
             "/v1/tts/stream": {"POST": self._post_stream},
             SOCKET_PATH: {"GET": self._open_socket},
             AUDIO_PATH + "{key}": {"GET": self._get_audio, "HEAD": self._get_audio},
+            AUDIO_PATH + "{key}" + TIMINGS: {"GET": self._get_timings, "HEAD": self._get_timings},
             **{path: {"GET": tell, "HEAD": tell} for path, tell in self._health().items()},
         }
 
@@ -124,8 +125,8 @@ class Http:
     def _route(self, exchange: Exchange) -> Respond:
         request = exchange.request
         path = request.raw_path.partition("?")[0]
-        if path.startswith(AUDIO_PATH) and is_key(path[len(AUDIO_PATH) :]):
-            path = AUDIO_PATH + "{key}"
+        if path.startswith(AUDIO_PATH) and is_key(_key_in(path)):
+            path = path.replace(_key_in(path), "{key}", 1)
         methods = self._routes.get(path)
         if methods is None:
             raise ClientError(404, "not_found", "There is nothing here. Speech is asked for by POST /v1/tts.")
@@ -186,11 +187,22 @@ class Http:
 
     async def _get_audio(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
-        key = Key(exchange.request.raw_path.partition("?")[0][len(AUDIO_PATH) :])
+        return await self._send_recorded(exchange, await self._recorded(exchange))
+
+    async def _get_timings(self, exchange: Exchange) -> web.StreamResponse:
+        self._admit(exchange)
+        timings = (await self._recorded(exchange)).recording.facts.timings
+        if not timings:
+            raise ClientError(404, "no_timings", "The cluster that made this recording told no timings.")
+        headers = {"Content-Type": "application/json", "Cache-Control": cache_control(exchange.request.method)}
+        return await exchange.send(200, headers, msgspec.json.encode(timings.told()))
+
+    async def _recorded(self, exchange: Exchange) -> Recorded:
+        key = Key(_key_in(exchange.request.raw_path.partition("?")[0]))
         found = await self._edge.recorded(key, exchange.caller.namespace)
         if found is None:
             raise ClientError(404, "not_recorded", "There is no such recording here, or not any more.")
-        return await self._send_recorded(exchange, found)
+        return found
 
     async def _probe(self, exchange: Exchange, wish: Wish) -> web.StreamResponse:
         found = await self._edge.probe(wish)
@@ -299,6 +311,11 @@ class Http:
             return await _told(exchange, {"started": "" if readiness.started else "still starting"})
 
         return {"/livez": live, "/healthz": live, "/readyz": ready, "/startupz": started}
+
+
+def _key_in(path: str) -> str:
+    """What stands where a path of a recording has its key."""
+    return path.removeprefix(AUDIO_PATH).removesuffix(TIMINGS)
 
 
 async def _told(exchange: Exchange, checks: dict[str, str]) -> web.StreamResponse:

@@ -26,18 +26,23 @@ _LANGUAGES = {"zh": "cmn", "no": "nb", "iw": "he", "tl": "fil"}
 _REGIONAL = frozenset({"en-us", "en-gb", "pt-br", "es-419", "fr-be", "fr-ch"})
 #: Voices worth naming in `GET /voices`; any name that espeak-ng knows may be asked for.
 NAMED = ("en", "en-us", "de", "fr", "es", "it", "pt-br", "nl", "pl", "ru", "ar", "hi", "ja", "ko", "cmn")
+_COMPLAINT_CHARACTERS = 2000
+_CHILD = "edgecache.demo.espeak_child"
 NO_SUCH_VOICE = 3  # exit status of our child; espeak-ng itself says it in words
 
 
 @cache
 def program() -> Sequence[str] | None:
-    """What to run: the installed program, else our child with the library from `edgecache[demo]`, else nothing."""
-    installed = shutil.which("espeak-ng")
-    if installed:
-        return (installed, "--stdout", "--stdin", "-b", "1")
+    """What to run: our child with the library from `edgecache[demo]`, which tells timings; else the installed program."""
     if importlib.util.find_spec("espeakng_loader"):
-        return (sys.executable, "-m", "edgecache.demo.espeak_child")
-    return None
+        return (sys.executable, "-m", _CHILD)
+    installed = shutil.which("espeak-ng")
+    return (installed, "--stdout", "--stdin", "-b", "1") if installed else None
+
+
+def tells_timings() -> bool:
+    """Whether what is run says when which word is heard."""
+    return _CHILD in (program() or ())
 
 
 def voice_of(asked: Asked) -> str:
@@ -55,8 +60,9 @@ def words_per_minute(speaking_rate: float) -> int:
     return max(low, min(high, round(_WORDS_PER_MINUTE * speaking_rate)))
 
 
-async def speak(asked: Asked) -> AsyncGenerator[bytes, None]:
-    """Samples at RATE_HZ while they are made. ClientError: no such voice. NodeError: espeak-ng failed."""
+async def speak(asked: Asked, timings: bytearray) -> AsyncGenerator[bytes, None]:
+    """Samples at RATE_HZ while they are made; then `timings` is filled, as JSON. ClientError: no such voice. NodeError:
+    espeak-ng failed."""
     command = program()
     if command is None:
         message = f"no voice {asked.voice!r}: install espeak-ng, or edgecache[demo]; the voice `tone` is always there"
@@ -71,12 +77,15 @@ async def speak(asked: Asked) -> AsyncGenerator[bytes, None]:
             skip -= min(skip, len(piece))
             if kept:
                 yield kept
-        await _end(child, voice)
+        await _end(child, voice, timings)
 
 
-async def _end(child: Child, voice: str) -> None:
-    status, complaint = await child.ended()
+async def _end(child: Child, voice: str, timings: bytearray) -> None:
+    status, said = await child.ended()
+    if status == 0:
+        timings += said.encode() if tells_timings() else b""
+        return
+    complaint = said[:_COMPLAINT_CHARACTERS]
     if status == NO_SUCH_VOICE or "voice does not exist" in complaint:
         raise ClientError(422, "voice_not_found", f"espeak-ng has no voice {voice!r}", param="voice_id")
-    if status != 0:
-        raise NodeError(500, "synthesis_failed", f"espeak-ng ended with status {status}: {complaint}")
+    raise NodeError(500, "synthesis_failed", f"espeak-ng ended with status {status}: {complaint}")

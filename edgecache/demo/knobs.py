@@ -29,6 +29,7 @@ class Knobs:
     first_byte_ms: float = option(0.0, "How long it thinks before it answers.", minimum=0)
     rtf: float = option(0.0, "Real-time factor: seconds it takes for a second of audio; 0: as it can.", minimum=0)
     chunk_bytes: int = option(4096, "The size of its chunks.", minimum=1, maximum=1 << 20)
+    at_once: bool = option(False, "Answer only when all of it is made, as clusters do that can't stream.")
     error_rate: float = option(0.0, "The share of requests that fail with 500.", minimum=0, maximum=1)
     status: int = option(200, "The status it answers; other than 200: a JSON error.", minimum=200, maximum=599)
     retry_after_s: int = option(0, "`Retry-After` of such an answer; 0: none.", minimum=0)

@@ -22,9 +22,11 @@ from edgecache.demo.distance import Relay, hang_up
 from edgecache.demo.knobs import Knobs
 from edgecache.demo.pcm import wav_header
 from edgecache.demo.tone import TAKE_BITS
+from edgecache.dialects.speeko import TIMINGS_HEADER
 from edgecache.errors import ClientError, SettingsError, SpeechError
 
 _BODY_BYTES = 1 << 20
+_TIMINGS_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ class Origin:
         self._errors = random.Random(knobs.seed)
         self._changed = asyncio.Event()
         self._released = asyncio.Event()
+        #: When which word is heard, of the last answers, by the name that each was given.
+        self._timings: dict[str, bytes] = {}
         self._answering: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._relay: Relay | None = None
@@ -82,6 +86,7 @@ class Origin:
         app.add_routes(
             [
                 web.post("/v1/tts", self._tts),
+                web.get("/v1/timings/{name}", self._tell_timings),
                 web.get("/healthz", self._healthz),
                 web.get("/stats", self._stats),
                 web.get("/voices", self._voices),
@@ -158,9 +163,7 @@ class Origin:
             self._count(in_flight=-1)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        given = request.headers.get("X-API-Key", "")
-        if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
-            raise ClientError(401, "bad_api_key", "X-API-Key is missing or wrong")
+        self._admit(request)
         asked = read(await request.read(), self.knobs)
         if self.counters.in_flight > self.knobs.max_concurrent:
             raise ClientError(429, "too_many_requests", "all voices are busy", retry_after_s=1)
@@ -170,9 +173,33 @@ class Origin:
             return spoiled
         self._count(syntheses=1)
         take = secrets.randbits(TAKE_BITS) if asked.knobs.take else None
-        pieces = speaking.body(asked, take)
+        timings = bytearray()
+        pieces = speaking.body(asked, take, timings)
         async with aclosing(pieces):
-            return await self._send(request, asked, pieces)
+            response = await self._send(request, asked, pieces)
+        self._keep_timings(response.headers.get(TIMINGS_HEADER, ""), timings)
+        return response
+
+    def _admit(self, request: web.Request) -> None:
+        given = request.headers.get("X-API-Key", "")
+        if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
+            raise ClientError(401, "bad_api_key", "X-API-Key is missing or wrong")
+
+    def _keep_timings(self, path: str, timings: bytearray) -> None:
+        if path and timings:
+            self._timings[path] = bytes(timings)
+        if len(self._timings) > _TIMINGS_KEPT:
+            del self._timings[next(iter(self._timings))]
+
+    async def _tell_timings(self, request: web.Request) -> web.Response:
+        try:
+            self._admit(request)
+        except ClientError as error:
+            return _refusal(error)
+        told = self._timings.get(request.path)
+        if told is None:
+            return _refusal(ClientError(404, "no_timings", "there are none for this, or not any more"))
+        return web.Response(body=told, content_type="application/json")
 
     def _spoiled(self, asked: Asked) -> web.Response | None:
         """The answer of a cluster that does not speak at all; None: it does."""
@@ -202,6 +229,8 @@ class Origin:
         if asked.knobs.unframed:
             response.force_close()
         response.headers["Content-Type"] = speaking.media_type(asked)
+        if speaking.tells_timings(asked):
+            response.headers[TIMINGS_HEADER] = f"/v1/timings/{secrets.token_urlsafe(12)}"
         await response.prepare(request)
         stop_bytes = asked.knobs.stop_bytes
         sent_bytes = 0

@@ -40,13 +40,20 @@ def media_type(asked: Asked) -> str:
     return f"{plain};rate={rate_hz(asked)}" if asked.format == "pcm" else plain
 
 
-async def body(asked: Asked, take: int | None) -> AsyncGenerator[bytes, None]:
-    """The answer's body, a chunk at a time, as it is made."""
+def tells_timings(asked: Asked) -> bool:
+    """Whether this voice says when which word is heard."""
+    return not is_tone(asked) and espeak.tells_timings()
+
+
+async def body(asked: Asked, take: int | None, timings: bytearray) -> AsyncGenerator[bytes, None]:
+    """The answer's body, a chunk at a time, as it is made; then `timings` is filled, where the voice tells them."""
     tone = Tone(asked.fields, size_bytes=asked.knobs.bytes, take=take) if is_tone(asked) else None
-    samples = _tone_samples(tone) if tone else _espeak_samples(asked, take)
+    samples = _tone_samples(tone) if tone else _espeak_samples(asked, take, timings)
     chunks = _paced(_chunked(samples, asked.knobs.chunk_bytes), rate_hz(asked), asked.knobs.rtf)
     if asked.format not in ("wav", "pcm"):
         chunks = encoded(chunks, asked.format, rate_hz(asked))
+    if asked.knobs.at_once:
+        chunks = _at_once(chunks)
     head = b""
     if asked.format == "wav":
         head = tone.header if tone else wav_header(rate_hz(asked), None)
@@ -56,6 +63,13 @@ async def body(asked: Asked, take: int | None) -> AsyncGenerator[bytes, None]:
             head = b""
         if head:
             yield head
+
+
+async def _at_once(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        made = [chunk async for chunk in chunks]
+    for chunk in made:
+        yield chunk
 
 
 async def _tone_samples(tone: Tone) -> AsyncGenerator[bytes, None]:
@@ -68,10 +82,10 @@ async def _tone_samples(tone: Tone) -> AsyncGenerator[bytes, None]:
             await asyncio.sleep(0)
 
 
-async def _espeak_samples(asked: Asked, take: int | None) -> AsyncGenerator[bytes, None]:
+async def _espeak_samples(asked: Asked, take: int | None, timings: bytearray) -> AsyncGenerator[bytes, None]:
     resampler = Resampler(espeak.RATE_HZ, rate_hz(asked))
     mark = take_mark(take)
-    pieces = espeak.speak(asked)
+    pieces = espeak.speak(asked, timings)
     async with aclosing(pieces):
         async for piece in pieces:
             yield mark + resampler.feed(piece)

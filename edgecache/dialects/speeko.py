@@ -20,6 +20,8 @@ from edgecache.speech.utterance import Utterance, Value, utterance
 DEFAULTS: Mapping[str, Value] = {"voice_id": "default", "language": "en", "speaking_rate": 1}
 #: Fields that are numbers, also where a query string spells them.
 NUMBERS = ("speaking_rate", "sample_rate")
+#: Where a cluster tells when which word is heard: a path of its own, to be asked once the audio is over.
+TIMINGS_HEADER = "Speech-Timings"
 #: How a text is to be spoken: each sentence for itself, or all at once. A directive of delivery, never forwarded.
 CHUNKINGS = ("sentence", "none")
 WORDS = ("voice_id", "language", "format")
@@ -95,7 +97,7 @@ class Speeko:
         headers = {"Content-Type": "application/json", "Accept": "audio/*"}
         if api_key is not None:
             headers["X-API-Key"] = api_key
-        return Outgoing(f"{base_url}/v1/tts", headers, body(wanted))
+        return Outgoing(f"{base_url}/v1/tts", headers, body(wanted), more_in=TIMINGS_HEADER.lower())
 
 
 def body(wanted: Utterance) -> bytes:

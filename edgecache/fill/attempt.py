@@ -22,6 +22,8 @@ from edgecache.fill.priority import Priority
 from edgecache.fill.refusal import full
 from edgecache.fill.seal import BreakOff, EndUnstored, Seal, ending
 from edgecache.speech.formats import Expected, Inspector, Measured, NotAudio, inspector
+from edgecache.speech.timings import Timings
+from edgecache.speech.timings import read as read_timings
 from edgecache.speech.utterance import Utterance
 from edgecache.speech.wav import with_true_sizes
 
@@ -34,6 +36,7 @@ class Answer(Protocol):
     @property
     def framed(self) -> bool: ...
     def chunks(self) -> AsyncGenerator[bytes, None]: ...
+    async def more(self) -> bytes: ...
 
 
 class Clusters(Protocol):
@@ -90,6 +93,8 @@ class Attempt:
         self._race: Race | None = None
         self._rendering = Rendering()
         self._began_s = terms.clock.monotonic()
+        #: How long it took to its last byte of audio.
+        self._ended_s = 0.0
         self.chosen = chosen
 
     def __repr__(self) -> str:
@@ -134,9 +139,13 @@ class Attempt:
             measured = listening.finish()
         except NotAudio as error:
             raise self._fault(Fault.NOT_AUDIO, error.reason) from error
-        self._finish(answer.framed, head, measured)
+        self._ended_s = self.elapsed_s
+        timings = Timings()
+        if answer.framed and measured.complete and self.order.store:
+            timings = read_timings(await answer.more(), len(self.order.utterance.text), measured.duration_ms)
+        self._finish(answer.framed, head, measured, timings)
         if head is not None and measured.duration_ms:
-            self._terms.clusters.heard(self.chosen, head.first_audio_s, self.elapsed_s * 1000 / measured.duration_ms)
+            self._terms.clusters.heard(self.chosen, head.first_audio_s, self._ended_s * 1000 / measured.duration_ms)
 
     def _expected(self) -> Expected:
         utterance = self.order.utterance
@@ -194,13 +203,13 @@ class Attempt:
             stored=self.order.store and answer.framed,
         )
 
-    def _finish(self, framed: bool, head: Head | None, measured: Measured) -> None:
+    def _finish(self, framed: bool, head: Head | None, measured: Measured, timings: Timings) -> None:
         flight = self.flight
         if head is None:
             raise self._fault(Fault.NOT_AUDIO, "empty_audio")
         match ending(framed=framed, measured=measured, wanted=self.order.store):
             case Seal():
-                recording = self._recording(head, measured)
+                recording = self._recording(head, measured, timings)
                 self._terms.keep(flight, recording)
                 flight.seal(recording)
             case EndUnstored(reason):
@@ -210,7 +219,7 @@ class Attempt:
             case _ as never:
                 assert_never(never)
 
-    def _recording(self, head: Head, measured: Measured) -> Recording:
+    def _recording(self, head: Head, measured: Measured, timings: Timings) -> Recording:
         audio = self.flight.rendering.collapse()
         if measured.container == "wav":
             audio = with_true_sizes(audio)
@@ -221,10 +230,11 @@ class Attempt:
             sample_rate_hz=measured.sample_rate_hz,
             channels=measured.channels,
             made_at=self._terms.clock.wall(),
-            made_in_ms=self.elapsed_s * 1000,
+            made_in_ms=self._ended_s * 1000,
             first_audio_ms=head.first_audio_s * 1000,
             cluster=head.cluster,
             etag=etag(audio),
+            timings=timings,
         )
         asked = self.order.asked
         return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)

@@ -21,6 +21,7 @@ from edgecache.option import option
 from edgecache.speech.formats import NotAudio
 from edgecache.speech.joining import Joiner
 from edgecache.speech.sentences import Sentence, SentenceLengths, Sentences
+from edgecache.speech.timings import Timings
 from edgecache.speech.utterance import utterance
 
 
@@ -76,6 +77,12 @@ class Ended:
     offset_ms: int
     duration_ms: int
 
+    @property
+    def timings(self) -> Timings:
+        """When which word is heard, within the whole text and the whole sound; none if the cluster tells none."""
+        before = len(self.sentence.text) - len(self.sentence.text.lstrip())
+        return timings(self.speech).moved(self.offset_ms, self.sentence.start + before)
+
 
 Piece: TypeAlias = Began | Sound | Ended
 
@@ -83,6 +90,12 @@ Piece: TypeAlias = Began | Sound | Ended
 def media_type(speech: Speech) -> str:
     """As the cluster gave it."""
     return speech.recording.facts.media_type if isinstance(speech, Recorded) else speech.head.media_type
+
+
+def timings(speech: Speech) -> Timings:
+    """When which word is heard, as far as it is known by now; for speech that was live, once it was heard to its end."""
+    recording = speech.recording if isinstance(speech, Recorded) else speech.flight.recording
+    return Timings() if recording is None else recording.facts.timings
 
 
 async def cut(sentences: Sentences) -> AsyncGenerator[Sentence, None]:
