@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.client import Client
 from edgecache.clusters.cluster import Timeouts
 from edgecache.delivery.limits import RequestLimits
 from edgecache.demo.pcm import WAV_HEADER_BYTES
@@ -17,7 +18,8 @@ from edgecache.fill.longform import LongText
 from edgecache.speech.formats import Measured
 from edgecache.speech.sentences import SentenceLengths, split
 from tests.houses import House, cluster, house, running, settings
-from tests.sounds import verdict
+from tests.scripted_upstream import ScriptedUpstream, whole
+from tests.sounds import SOUND, UNKNOWN, chunk, fmt, riff, verdict
 
 pytestmark = pytest.mark.net
 TEXT = (
@@ -212,16 +214,21 @@ def sox_knows(form: str) -> bool:
     return form in told.partition("AUDIO FILE FORMATS:")[2].partition("\n")[0].split()
 
 
-def decode(program: str, path: Path) -> tuple[bytes, str]:
-    """All its samples, and every word that the player had to say."""
+def decode(program: str, path: Path, raw: tuple[str, str] | None = None) -> tuple[bytes, str]:
+    """All its samples, and every word that the player had to say. raw: what sox and ffmpeg call samples without a head."""
+    # What does not say how long it is, is read from a pipe: of a file, ffmpeg says that it estimates its duration.
+    source = "-" if path.suffix == ".mp3" or raw else str(path)
     command = {
-        "sox": ["sox", str(path), "-t", "raw", "-e", "signed", "-b", "16", "-r", "8000", "-c", "1", "-"],
+        "sox": [
+            *("sox", *(("-t", raw[0], "-r", "8000", "-c", "1") if raw else ()), str(path)),
+            *("-t", "raw", "-e", "signed", "-b", "16", "-r", "8000", "-c", "1", "-"),
+        ],
         "ffmpeg": [
-            *("ffmpeg", "-v", "warning", "-guess_layout_max", "0", "-i", str(path) if path.suffix != ".mp3" else "-"),
-            *("-f", "s16le", "-ar", "8000", "-ac", "1", "-"),
+            *("ffmpeg", "-v", "warning", "-guess_layout_max", "0"),
+            *(("-f", raw[1], "-ar", "8000", "-ac", "1") if raw else ()),
+            *("-i", source, "-f", "s16le", "-ar", "8000", "-ac", "1", "-"),
         ],
     }[program]
-    # An MP3 without a Xing header is read from a pipe: of a file, ffmpeg says that it estimates its duration.
     ran = subprocess.run(command, input=path.read_bytes(), capture_output=True, timeout=30, check=False)
     return ran.stdout, ran.stderr.decode()
 
@@ -245,3 +252,49 @@ async def test_players_decode_every_recording_in_full_without_a_word(program: st
     samples, said = await asyncio.to_thread(decode, program, path)
     assert said == ""
     assert abs(len(samples) / 16 - facts.duration_ms) < 60
+
+
+TELEPHONY = [
+    pytest.param("audio/basic", SOUND, ("ul", "mulaw"), id="mu-law"),
+    pytest.param("audio/PCMU;rate=8000", SOUND, ("ul", "mulaw"), id="PCMU"),
+    pytest.param("audio/PCMA", SOUND, ("al", "alaw"), id="PCMA"),
+    pytest.param(
+        "audio/wav", riff(fmt(tag=7, bits=8), chunk(b"data", SOUND, UNKNOWN), size=UNKNOWN), None, id="mu-law in WAV"
+    ),
+    pytest.param(
+        "audio/wav", riff(fmt(tag=6, bits=8), chunk(b"data", SOUND, UNKNOWN), size=UNKNOWN), None, id="A-law in WAV"
+    ),
+]
+
+
+@pytest.mark.parametrize("program", players)
+@pytest.mark.parametrize(("media_type", "body", "raw"), TELEPHONY)
+async def test_players_decode_telephony_in_full_without_a_word(
+    program: str, media_type: str, body: bytes, raw: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    async with (
+        ScriptedUpstream([whole(body, media_type)]) as cluster,
+        running(settings(cluster.url)) as node,
+        Client([f"http://127.0.0.1:{node.port}"]) as client,
+    ):
+        for _ in ("miss", "hit"):
+            async with client.speak("A telephone") as speech:
+                heard = await speech.whole()
+        assert speech.hit
+    path = tmp_path / "hit.wav"
+    path.write_bytes(heard)
+    samples, said = await asyncio.to_thread(decode, program, path, raw)
+    assert said == ""
+    assert len(samples) == 2 * len(SOUND)
+
+
+@pytest.mark.parametrize("program", players[:1])
+async def test_a_long_text_under_way_plays_without_a_word(program: str, tmp_path: Path) -> None:
+    """Its head can't say how long it will be; ffmpeg plays all of it too, and says that it estimates."""
+    async with house() as home:
+        heard = await post(home, text=TEXT, **BY_SENTENCE)
+    path = tmp_path / "page.wav"
+    path.write_bytes(heard.body)
+    samples, said = await asyncio.to_thread(decode, program, path)
+    assert said == ""
+    assert abs(len(samples) - (len(heard.body) - WAV_HEADER_BYTES) / 3) < 100
