@@ -14,6 +14,7 @@ from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import ASKINGS, Began, Ended, LongForm, Piece, Sound, all_of, cut, sentence_wish
+from edgecache.fill.priority import Priority
 from edgecache.speech.formats import Measured
 from edgecache.speech.sentences import Sentence, SentenceLengths, Sentences
 from tests.edge_rig import FRESHNESS, Rig, ScriptedTiers, wish
@@ -149,6 +150,38 @@ async def test_what_is_wished_is_told_whether_it_is_needed_now() -> None:
     await made.fills.drain()
 
 
+async def test_a_sentence_whose_turn_has_come_is_as_urgent_as_any() -> None:
+    """It was asked for as one that is needed later, and is still waited for."""
+    barrier = Barrier()
+    made = built(Two=[Reply(before=[barrier], steps=[spoken("Two")])])
+    hearing = asyncio.create_task(hear(made))
+    await barrier.reached()
+    flight = made.fills.flight(made.edge.asked(wish("Two is here.")).key)
+    assert flight is not None
+    await settle()
+    assert flight.priority is Priority.INTERACTIVE
+    third = made.fills.flight(made.edge.asked(wish("Three is here.")).key)
+    assert third is None
+    barrier.open()
+    assert (await hearing).begun == ["One", "Two", "Three", "Four", "Five"]
+    assert asked(made).count("Two") == 1
+
+
+async def test_look_ahead_is_not_urgent() -> None:
+    barrier = Barrier()
+    made = built(
+        One=[Reply([spoken("One")[:100], barrier, spoken("One")[100:]])],
+        Two=[Reply(before=[barrier], steps=[spoken("Two")])],
+    )
+    hearing = asyncio.create_task(hear(made))
+    await settle()
+    flight = made.fills.flight(made.edge.asked(wish("Two is here.")).key)
+    assert flight is not None
+    assert flight.priority is Priority.LOOK_AHEAD
+    barrier.open()
+    assert (await hearing).error == ""
+
+
 async def test_one_that_broke_before_its_turn_is_asked_for_again_whole() -> None:
     """Its first bytes had come, but were not given to anybody."""
     barrier = Barrier()
@@ -187,7 +220,7 @@ async def test_one_that_no_cluster_gives_ends_the_text_after_a_few_askings() -> 
 
 async def test_one_that_a_cluster_refuses_as_wrong_is_not_asked_for_again() -> None:
     made = built(Three=[Reply(before=[UpstreamFault(Fault.REFUSED, "c0", "so it was", 422)]) for _ in range(9)])
-    heard = await hear(made)
+    heard = await hear(made, ahead=0)
     assert (heard.error, heard.begun) == ("refused_by_cluster", ["One", "Two"])
     assert asked(made).count("Three") == 1
 

@@ -139,6 +139,13 @@ class _Asked:
             self._reading.enter_context(speech.flight.reading())
         return speech
 
+    @property
+    def late(self) -> bool:
+        """Whether it is still waited for as one that is needed later, by a fill that others may join."""
+        directives = self.wish.directives
+        alone = directives.no_store or directives.no_cache
+        return not (self._task.done() or alone or self.wish.priority is Priority.INTERACTIVE)
+
     async def speech(self) -> Speech:
         """What was found. SpeechError: nothing was."""
         return await asyncio.shield(self._task)
@@ -223,11 +230,17 @@ class LongForm:
     async def _sentence(self, asked: _Asked) -> AsyncGenerator[Piece, None]:
         """One sentence whose turn it is, asked for again if it breaks before any of it was given."""
         self.sentences += 1
+        asking = [asked]
+        if asked.late:
+            # Asked for once more, as needed now: it joins the fill, which is then as urgent.
+            asking.append(self._ask(asked.sentence, now=True))
         try:
-            for left in reversed(range(ASKINGS)):
+            for tried in range(ASKINGS):
+                if tried == len(asking):
+                    asking.append(self._ask(asked.sentence, now=True))
                 heard = False
                 try:
-                    speech = await asked.speech()
+                    speech = await asking[tried].speech()
                     async with aclosing(self._hear(asked.sentence, speech)) as pieces:
                         async for piece in pieces:
                             heard = True
@@ -235,15 +248,14 @@ class LongForm:
                 except ClientError:
                     raise
                 except SpeechError:
-                    if heard or not left:
+                    if heard or tried + 1 == ASKINGS:
                         raise
                 else:
                     return
                 self._joiner.give_up()
-                self._drop(asked)
-                asked = self._ask(asked.sentence, now=True)
         finally:
-            self._drop(asked)
+            for each in asking:
+                self._drop(each)
 
     async def _hear(self, sentence: Sentence, speech: Speech) -> AsyncGenerator[Piece, None]:
         wanted = self._wish(sentence, True).utterance
