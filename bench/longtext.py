@@ -20,6 +20,7 @@ from edgecache.demo.knobs import Knobs
 from edgecache.demo.origin import Origin
 from edgecache.demo.pcm import WAV_HEADER_BYTES
 from edgecache.node import Node
+from edgecache.ops.access import AdminAccess
 from edgecache.ops.log import Logging
 from edgecache.settings import Cache, Settings
 from edgecache.speech.sentences import SentenceLengths, Sentences
@@ -82,11 +83,10 @@ async def measured() -> list[FirstAudio]:
     for kind, at_once in (("streams", False), ("at once", True)):
         origin = Origin(Knobs(voice="tone", rtf=REAL_TIME_FACTOR, at_once=at_once))
         await origin.start()
-        local = Listen(port=0)
         node = Node(
             Settings(
-                listen=local,
-                admin=local,
+                listen=Listen(port=0),
+                admin=AdminAccess(port=0),
                 clusters=(Cluster(name="demo", url=origin.url),),
                 cache=Cache(redis=RedisAccess(url="off")),
                 timeouts=Timeouts(first_byte_s=120.0, between_bytes_s=120.0, total_s=300.0),
