@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -12,7 +13,7 @@ from edgecache.cache.key import Key
 from edgecache.cache.recording import Facts, Recording, frame, unframe
 from edgecache.client import Client
 from edgecache.demo import espeak
-from edgecache.fill.longform import Ended, LongForm, all_of, sentence_wish
+from edgecache.fill.longform import Ended, LongForm, LongText, all_of, sentence_wish
 from edgecache.speech.sentences import SentenceLengths
 from edgecache.speech.timings import Mark, Timings, read
 from tests.edge_rig import built, wish
@@ -151,6 +152,41 @@ async def test_whatever_is_wrong_with_them_the_audio_is_kept(where: str, beside:
             assert await client.timings(hit) is None
         assert len(cluster.requests) == requests
         assert node.fills.sealed == 1
+
+
+@pytest.mark.net
+async def test_events_and_messages_tell_them_on_misses_and_on_hits() -> None:
+    """Each sentence's own, where it is in the whole text and the whole sound; alike in both deliveries."""
+    moved = TIMINGS.moved(384, 8).told()
+    both = {name: [*TOLD[name], *moved[name]] for name in TOLD}
+    many = LongText(lengths=SentenceLengths(min_characters=1))
+    script = [telling(), [whole(BODY, "application/json")]]
+    async with (
+        ScriptedUpstream(*script) as cluster,
+        running(settings(cluster.url, long_text=many)) as node,
+        aiohttp.ClientSession(f"http://127.0.0.1:{node.port}") as client,
+    ):
+        for _ in ("miss", "hit"):
+            assert await told_in_events(client, text=TEXT) == TOLD
+        assert await told_in_messages(client, text=TEXT) == TOLD
+        assert await told_in_events(client, text="One is. One is.", chunking="sentence") == both
+        assert await told_in_messages(client, text="One is. One is.", chunking="sentence") == both
+        assert len(cluster.requests) == 2
+
+
+async def told_in_events(client: aiohttp.ClientSession, **asked: str) -> Any:
+    async with client.post("/v1/tts/stream", json=asked, headers={"Accept": "text/event-stream"}) as answer:
+        done = (await answer.text()).partition("event: done\ndata: ")[2]
+    return json.loads(done)["timings"]
+
+
+async def told_in_messages(client: aiohttp.ClientSession, **asked: str) -> Any:
+    async with client.ws_connect("/ws/tts/stream") as session:
+        await session.send_json(asked)
+        while (message := await session.receive()).type is not aiohttp.WSMsgType.CLOSED:
+            if message.type is aiohttp.WSMsgType.TEXT and "synthesis_complete" in message.data:
+                return json.loads(message.data)["timings"]
+    return None
 
 
 @pytest.mark.net

@@ -16,6 +16,8 @@ from edgecache.fill.telling import About, End, Piece, Sentence
 MEDIA_TYPE = "text/event-stream"
 #: Clients limit a line to 64 KiB, and base64 makes four bytes of three; the rest is for the words around it.
 EVENT_BYTES = 64 << 10
+#: A mark takes at most some 80 bytes: more are not told here, but at the recording's own path.
+MAX_MARKS = 700
 PIECE_BYTES = (EVENT_BYTES - 256) // 4 * 3
 
 
@@ -68,12 +70,13 @@ def described(about: About) -> dict[str, object]:
 
 def completed(about: About, end: End) -> dict[str, object]:
     """What it came to, as JSON deliveries have it."""
-    return {
+    told: dict[str, object] = {
         "duration_ms": end.duration_ms,
         "cache": about.cache.value,
         "bytes": end.audio_bytes,
         "chunks": end.pieces,
     }
+    return told | {"timings": end.timings.told()} if end.timings and end.timings.count <= MAX_MARKS else told
 
 
 def _event(name: str, content: object) -> bytes:

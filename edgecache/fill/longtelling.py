@@ -13,6 +13,7 @@ import msgspec
 from edgecache.errors import ClientError
 from edgecache.fill.longform import Began, LongForm, Sound
 from edgecache.fill.telling import About, Cached, End, Piece, Sentence, about, cut
+from edgecache.speech.timings import Timings
 from edgecache.speech.utterance import Utterance
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class LongTelling:
         self._about: About | None = None
         self._audio_bytes = self._pieces = 0
         self._at_ms = 0
+        self._timings = Timings()
         #: What its sentences were.
         self.speeches: list[Speech] = []
 
@@ -48,7 +50,7 @@ class LongTelling:
     @property
     def end(self) -> End:
         """What it came to."""
-        return End(self._form.duration_ms, self._audio_bytes, self._pieces)
+        return End(self._form.duration_ms, self._audio_bytes, self._pieces, self._timings)
 
     async def events(self, piece_bytes: int) -> AsyncGenerator[About | Sentence | Piece, None]:
         """What it is about, then each sentence and its audio. SpeechError: it can't go on; ClientError: nothing to say."""
@@ -64,6 +66,8 @@ class LongTelling:
                 elif isinstance(piece, Sound):
                     for each in self._timed(piece.audio, piece_bytes):
                         yield each
+                else:
+                    self._timings = self._timings.followed_by(piece.timings)
         if self._about is None:
             raise ClientError(400, "empty_text", "text has nothing in it to speak.", param="text")
 

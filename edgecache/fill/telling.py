@@ -13,8 +13,10 @@ import msgspec
 
 from edgecache.cache.key import Key
 from edgecache.fill.edge import Live, Recorded, Speech
+from edgecache.fill.longform import timings
 from edgecache.speech.formats import Expected
 from edgecache.speech.meter import Meter
+from edgecache.speech.timings import Timings
 from edgecache.speech.utterance import Utterance
 
 
@@ -60,11 +62,12 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """What it came to."""
+    """What it came to. timings: when which word is heard, if the cluster tells it."""
 
     duration_ms: int | None
     audio_bytes: int
     pieces: int
+    timings: Timings = Timings()
 
 
 async def heard(speech: Speech, piece_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -128,7 +131,7 @@ class Telling:
     @property
     def end(self) -> End:
         """What it came to, once all pieces were told."""
-        return End(self._duration_ms, self._audio_bytes, self._pieces)
+        return End(self._duration_ms, self._audio_bytes, self._pieces, timings(self._speech))
 
     def _so_far_ms(self) -> int | None:
         heard_ms = self._meter.heard_ms

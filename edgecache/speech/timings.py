@@ -35,7 +35,12 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
     @property
     def size_bytes(self) -> int:
         """What they weigh."""
-        return MARK_BYTES * (len(self.words) + len(self.sentences))
+        return MARK_BYTES * self.count
+
+    @property
+    def count(self) -> int:
+        """How many marks there are."""
+        return len(self.words) + len(self.sentences)
 
     def moved(self, by_ms: int, by_characters: int) -> "Timings":
         """The same within a longer sound of a longer text."""
@@ -47,6 +52,10 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
             for marks in (self.words, self.sentences)
         )
         return Timings(words, sentences)
+
+    def followed_by(self, more: "Timings") -> "Timings":
+        """Both, one behind the other; each already where it is in the whole."""
+        return Timings(self.words + more.words, self.sentences + more.sentences)
 
     def told(self) -> dict[str, list[dict[str, int]]]:
         """As JSON has them, on both sides of the edge."""
