@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ROOT   := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench lint clean redis players openssl
+.PHONY: demo test check bench lint clean redis players openssl chromium
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgecache needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -42,12 +42,19 @@ openssl:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl >/dev/null; } || \
 	  { echo "The tests need openssl: apt-get install openssl (as root), or put it on PATH." >&2; exit 1; }
 
+# The dashboard is opened in a real browser; without one those tests are skipped, with the reason.
+chromium:
+	@command -v chromium >/dev/null || [ "$(ROOT)" != yes ] || ! command -v apt-get >/dev/null || \
+	  { echo "Installing chromium ..." && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "Could not install chromium; the dashboard's tests are skipped." >&2
+
 ## A small world on this machine: two demo clusters, Redis if installed, and an edge in front.
 demo: $(STAMP)
 	@exec $(BIN)/edgecache demo
 
 ## Everything: format, lint, types, import contract, tests.
-test: redis players openssl lint
+test: redis players openssl chromium lint
 	@$(BIN)/python -m pytest -q
 
 lint check: $(VENV)/.tested

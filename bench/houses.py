@@ -191,14 +191,14 @@ def edge(
         arguments = [sys.executable, "-m", "edgecache", "serve", "--config", str(path)]
         running = stack.enter_context(process("edgecache", arguments, SERVER_CORE))
         running.wait_until(lambda: says(admin, "/readyz") is not None)
-        yield ServerProcess(running, port)
+        yield ServerProcess(running, port, admin)
 
 
 class ServerProcess:
-    """A server under test."""
+    """A server under test. admin_port: 0 if it has none."""
 
-    def __init__(self, running: Running, port: int) -> None:
-        self.pid, self.port = running.pid, port
+    def __init__(self, running: Running, port: int, admin_port: int = 0) -> None:
+        self.pid, self.port, self.admin_port = running.pid, port, admin_port
         self._running = running
 
     def failed(self, what: str) -> ServerFailed:

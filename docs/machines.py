@@ -58,6 +58,12 @@ MACHINES = (
         "The breaker before Redis",
         "Whether Redis is asked at all. While it is open nobody waits for Redis; half open, one question is on its way.",
     ),
+    Machine(
+        "edgecache.ops.objectives",
+        "An objective",
+        "How a promise stands. A value past a threshold is followed at once; `eased` says that it has been well below the "
+        "state's own threshold for long enough, and goes down one step.",
+    ),
 )
 
 HEAD = """# State machines

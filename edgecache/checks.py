@@ -5,7 +5,10 @@ Keeps the rule that a mistake names its place and what to do, and that one mista
 
 import ipaddress
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from edgecache.clusters.cluster import Cluster
@@ -18,6 +21,9 @@ from edgecache.delivery.auth import read_keys
 from edgecache.errors import SettingsError
 from edgecache.ops.access import is_token
 from edgecache.settings import Settings
+
+if TYPE_CHECKING:
+    from edgecache.ops.objectives import ShareGoal, TimeGoal
 
 DIALECTS = ("speeko",)
 #: Names stand in metrics, logs and `Cache-Status`, so they are tokens.
@@ -176,6 +182,7 @@ class Checks:
                 "fills.max_held",
                 settings.fills.max_held_bytes,
             ),
+            *self._thresholds(),
         )
         if settings.fills.deadline_s is not None:
             # Else a cluster that says nothing would never be found out by those who wait for it.
@@ -187,6 +194,14 @@ class Checks:
                 key = self._written_of(more, less)
                 told = f"{less} ({said[less]}) must not be more than {more} ({said[more]})"
                 self._wrong(key, told, "change one of them")
+
+    def _thresholds(self) -> Iterator[tuple[str, float, str, float]]:
+        """An objective's target, its warning, and where it is critical."""
+        promises, names = self._settings.slo, ("target", "warning", "critical")
+        for name in ("first_byte", "jitter", "underruns", "startup"):
+            goal: TimeGoal | ShareGoal = getattr(promises, name)
+            for (less, low), (more, high) in pairwise(zip(names, goal.steps, strict=True)):
+                yield f"slo.{name}.{less}", low, f"slo.{name}.{more}", high
 
     def _written_of(self, *keys: str) -> str:
         """The first of these keys that the operator wrote."""

@@ -75,7 +75,7 @@ def _flushed() -> bool:
 def _program() -> "typer.Typer":
     import typer
 
-    from edgecache.verbs import describing, looking, serving, speech
+    from edgecache.verbs import describing, looking, measuring, serving, speech
 
     app = typer.Typer(
         name=PROGRAM,
@@ -84,6 +84,6 @@ def _program() -> "typer.Typer":
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    for each in (serving, speech, looking, describing):
+    for each in (serving, speech, looking, measuring, describing):
         each.register(app)
     return app

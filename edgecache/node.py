@@ -6,12 +6,16 @@ streams finish within their time; what does not finish is broken off, and nothin
 
 import asyncio
 import logging
+import os
+import secrets
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+import msgspec
 
 from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
@@ -21,6 +25,7 @@ from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
 from edgecache.delivery.connection import Connection
 from edgecache.delivery.fastlane import Lane, Ways
 from edgecache.delivery.http import Http, Service
+from edgecache.delivery.listening import Audience
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
 from edgecache.delivery.turn import Means
@@ -30,9 +35,14 @@ from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
 from edgecache.listening import BACKLOG, Row, port_of, rows
+from edgecache.measures.lag import Lag
 from edgecache.ops import log, startup, systemd
 from edgecache.ops.admin import Admin
 from edgecache.ops.daemon import NOTHING, Alone, Call, Told
+from edgecache.ops.gathering import packed
+from edgecache.ops.heart import Heart
+from edgecache.ops.measured import Book
+from edgecache.ops.watching import Watching
 from edgecache.settings import Settings
 from edgecache.store.memory import MemoryTier
 from edgecache.store.private import PrivateRedis, default_directory
@@ -41,6 +51,8 @@ from edgecache.store.tiers import Tiers
 
 #: What is left of a stream after the drain time is broken off within this.
 CLOSE_S = 0.05
+#: Clients had better go elsewhere for a while if the event loop was late by so much.
+STOOD_STILL_S = 1.0
 DIALECTS = {"speeko": speeko.Speeko()}
 
 
@@ -67,9 +79,12 @@ class Node:
         self._berth = berth or Berth()
         self._rows: tuple[Row, ...] = ()
         self.clock = clock or SystemClock()
-        self.readiness = Readiness(checks={"clusters": self._clusters_ready})
+        self.readiness = Readiness(checks={"clusters": self._clusters_ready, "loop": self._loop_ready})
         self.gate = Gate(_keyring(settings))
         self.tally = Tally()
+        self.lag = Lag()
+        self._heart = Heart(self.lag)
+        self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=_cluster_changed)
         self._memory = MemoryTier(settings.cache.memory)
         self._private: PrivateRedis | None = None
@@ -89,6 +104,7 @@ class Node:
             "explain": self._explain,
             "drain cluster": self._drain_cluster,
             "accept": self._accept_for,
+            "measures": self._measures,
         }
 
     def __repr__(self) -> str:
@@ -109,6 +125,7 @@ class Node:
         self._background.append(asyncio.create_task(work, name="background"))
 
     async def _start_parts(self) -> None:
+        self._heart.start()
         cache, freshness = self.settings.cache, self.settings.cache.freshness
         self._redis = await self._connect_redis()
         self.tiers = Tiers(self._memory, self._redis, freshness, self.clock)
@@ -171,13 +188,14 @@ class Node:
             sockets=self.sockets,
             log=ways.log,
             lane=Lane(ways) if self.settings.fast_lane.enabled else None,
+            audience=Audience(self.clock, self.lag, self.settings.slo.cushion_s),
         )
 
     def _means(self, tell: Callable[[Outcome], None] | None) -> Means:
         """What WebSocket sessions share."""
 
         def report(outcome: Outcome) -> None:
-            self.tally.add(outcome)
+            self.tally.add(outcome, self.clock.wall())
             if tell is not None:
                 tell(outcome)
 
@@ -185,7 +203,8 @@ class Node:
         return Means(self.edge, self.settings.websockets, characters, self.settings.long_text, self.clock, report)
 
     async def _listen_admin(self) -> None:
-        self._admin = Admin(self.settings.admin, Alone(self.calls), given=self._berth.admin)
+        watching = Watching(self.settings.slo, self.clock)
+        self._admin = Admin(self.settings.admin, Alone(self.calls), given=self._berth.admin, watching=watching)
         await self._admin.start()
         self.admin_port = self._admin.port
 
@@ -211,6 +230,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._stop_listening()
+        self._heart.stop()
         if hasattr(self, "fills"):
             await self.fills.close()
         if self._server is not None:
@@ -245,6 +265,23 @@ class Node:
             for each in self._listeners.pop(slot, []):
                 each.close()
         return {}
+
+    async def _measures(self, _: Told = NOTHING) -> Told:
+        """All that this worker counts, under a name that no other process has."""
+        book = Book()
+        book.requests(self.tally)
+        book.memory(self._memory)
+        if self._redis is not None:
+            book.redis(self._redis.status())
+        book.fills(self.fills)
+        book.clusters(self._fleet.status(), self._fleet.connects)
+        if self._server is not None:
+            book.connections(len(self._server.connections), self.settings.limits.connections, self._server.startup)
+        answered = 0 if self._server is None or self._server.lane is None else self._server.lane.answered
+        book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
+        book.process()
+        errors = [msgspec.structs.asdict(each) for each in self.tally.errors]
+        return {"worker": self._name, "counts": packed(book.counted.figures), "errors": errors}
 
     def reload_keys(self) -> None:
         """Reads the keys file anew: who was taken out of it is refused from the next request on.
@@ -311,6 +348,10 @@ class Node:
         if known:
             log.event(logging.WARNING, "a cluster was drained" if drained else "a cluster was resumed", cluster=name)
         return {"known": known}
+
+    def _loop_ready(self) -> str:
+        late_s = self.lag.recent_s(self.clock.monotonic())
+        return f"the event loop stood still for {late_s:.1f} s" if late_s >= STOOD_STILL_S else ""
 
     def _clusters_ready(self) -> str:
         if self._fleet.ready or len(self._memory):

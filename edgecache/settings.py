@@ -25,6 +25,7 @@ from edgecache.fill.limits import FillLimits
 from edgecache.fill.longform import LongText
 from edgecache.ops.access import AdminAccess
 from edgecache.ops.log import Logging
+from edgecache.ops.objectives import Promises
 from edgecache.option import option, required
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 
@@ -90,6 +91,7 @@ class Settings:
     fast_lane: FastLane = option(FastLane, "How hits are answered without delay.")
     websockets: WebSockets = option(WebSockets, "Sessions over WebSocket.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
+    slo: Promises = option(Promises, "What is promised, and when someone is to be told that it is not kept.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
 
     @property

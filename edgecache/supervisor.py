@@ -10,10 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from edgecache import listening
+from edgecache.clock import SystemClock
 from edgecache.crew import Crew, Launch
 from edgecache.node import private_redis
 from edgecache.ops import log, startup, systemd
 from edgecache.ops.admin import Admin
+from edgecache.ops.watching import Watching
 from edgecache.portions import processes
 from edgecache.serving import Stop, said_serving
 from edgecache.serving import serve as serve_alone
@@ -60,7 +62,8 @@ class Supervisor:
         stop.listen()
         self._private, redis_url = await private_redis(self._settings)
         crew = self._crew = Crew(Launch(self._settings, self._workers, self._rows, redis_url))
-        self._admin = Admin(self._settings.admin, crew, given=self._admin_socket)
+        watching = Watching(self._settings.slo, SystemClock())
+        self._admin = Admin(self._settings.admin, crew, given=self._admin_socket, watching=watching)
         await self._admin.start()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, crew.signal, signal.SIGHUP)

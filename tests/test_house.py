@@ -23,6 +23,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
 TASK_ROOTS = {"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"}
 BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
+    *("measures/*.py", "ops/objectives.py", "ops/windows.py"),
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
     *("fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
     *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),

@@ -110,6 +110,12 @@ def test_redis_off_needs_no_quotes(tmp_path: Path) -> None:
             "timeouts: {first_byte: 5m}", (2, 24), "(5m) must not be more than timeouts.total (2m)", id="order"
         ),
         pytest.param(
+            "slo: {jitter: {target: 1s}}",
+            (2, 24),
+            "slo.jitter.target (1s) must not be more than slo.jitter.warning (50ms)",
+            id="thresholds",
+        ),
+        pytest.param(
             "timeouts: {total: 1s}", (2, 19), "(5s) must not be more than timeouts.total (1s)", id="other order"
         ),
         pytest.param("node: {region: '${env:NOPE}'}", (2, 16), "variable NOPE is not set", id="no such variable"),

@@ -25,7 +25,7 @@ class BrokenRecord(Exception):
     """These bytes are not a whole recording of this version; the message says why."""
 
 
-class Facts(msgspec.Struct, frozen=True, array_like=True):
+class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of a recording besides its bytes.
 
     media_type: as the cluster gave it. container: as the bytes say ("wav", "mp3", "ogg/opus", "flac", "pcm").
@@ -47,8 +47,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     timings: Timings = Timings()
 
 
-class Recording(msgspec.Struct, frozen=True):
-    """Speech that was heard whole once, and whose it is."""
+class Recording(msgspec.Struct, frozen=True, gc=False):
+    """Speech that was heard whole once, and whose it is. It refers to nothing that could refer to it: the collector need not
+    look at it, however many there are."""
 
     key: Key
     namespace: str

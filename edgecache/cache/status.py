@@ -5,6 +5,7 @@ from enum import Enum
 import msgspec
 
 from edgecache.cache.lookup import Reason, Tier
+from edgecache.measures.playback import Played
 
 
 class Result(Enum):
@@ -53,10 +54,19 @@ def unasked(node: str) -> str:
     return f"{_named(node)}; fwd=uri-miss; stored=?0; detail=not-forwarded"
 
 
+class Worth(msgspec.Struct, frozen=True):
+    """What one synthesis costs: it is paid for by characters, and takes the longer the more there is to say."""
+
+    characters: int
+    spoken_ms: int
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """One exchange, after its last byte. Never the text, nor anything of a query string.
 
-    first_byte_ms, total_ms: from the request head. whole: the client was given all of it.
+    first_byte_ms, total_ms: from the request head. whole: the client was given all of it. first_audio_s: how long a
+    cluster took that was asked for this alone. worth: what was not bought because of it. played: what a player would have
+    heard, if it was a stream.
     """
 
     request_id: str
@@ -71,3 +81,6 @@ class Outcome(msgspec.Struct, frozen=True):
     whole: bool
     cluster: str = ""
     error: str = ""
+    first_audio_s: float | None = None
+    worth: Worth | None = None
+    played: Played | None = None

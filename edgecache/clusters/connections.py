@@ -72,13 +72,17 @@ def named(error: OSError) -> str:
 
 
 class Line(asyncio.Protocol):
-    """One connection to an upstream. used: it has been asked before. gone: told when it has ended."""
+    """One connection to an upstream. used: it has been asked before. gone: told when it has ended.
+
+    made_in_s: how long it took to make.
+    """
 
     def __init__(self, peer: Peer, gone: Callable[["Line"], None]) -> None:
         self.peer = peer
         self._gone = gone
         self.state = State.IDLE
         self.used = False
+        self.made_in_s = 0.0
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._peek: select.poll | None = None

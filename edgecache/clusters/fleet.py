@@ -21,6 +21,7 @@ from edgecache.clusters.resolving import Resolver, Unresolved
 from edgecache.clusters.routing import Whose, barring
 from edgecache.clusters.selection import Candidate, Chosen, NoneLeft
 from edgecache.clusters.upstream import Answer, Dialect, Lines
+from edgecache.measures.ladder import Spread
 from edgecache.speech.utterance import Utterance
 
 #: Probes of many edges and upstreams must not fall into step: each pause is this share shorter or longer.
@@ -331,6 +332,11 @@ class Fleet:
         return bool(members)
 
     # Telling.
+
+    @property
+    def connects(self) -> Mapping[str, Spread]:
+        """How long connections took to make, by cluster."""
+        return self._lines.connects
 
     @property
     def ready(self) -> bool:

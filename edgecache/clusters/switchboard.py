@@ -125,14 +125,17 @@ class Switchboard:
 
     async def _connect(self, peer: Peer, by: float, connect_s: float) -> Line:
         """A new line: name, TCP and TLS within the connect time-out."""
-        by = min(asyncio.get_running_loop().time() + connect_s, by)
+        began_at = asyncio.get_running_loop().time()
+        by = min(began_at + connect_s, by)
         try:
             async with asyncio.timeout_at(by):
                 if peer.address is not None:
                     addresses: tuple[Address, ...] = (Address(peer.address, peer.port),)
                 else:
                     addresses = await self._resolver.resolve(peer.host, peer.port)
-                return await self._dial(peer, addresses, by)
+                line = await self._dial(peer, addresses, by)
+                line.made_in_s = asyncio.get_running_loop().time() - began_at
+                return line
         except TimeoutError as error:
             raise LineFault(Fault.CONNECT, "can't connect in time") from error
         except ssl.SSLError as error:

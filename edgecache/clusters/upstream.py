@@ -24,6 +24,7 @@ from edgecache.clusters.fault import Fault, UpstreamFault, retry_after_s, status
 from edgecache.clusters.resolving import Resolver
 from edgecache.clusters.switchboard import Switchboard, verifying
 from edgecache.clusters.wire import Reading
+from edgecache.measures.ladder import Spread
 from edgecache.speech.utterance import Utterance
 
 __all__ = ["Answer", "Dialect", "Fault", "Lines", "Outgoing", "UpstreamFault"]
@@ -215,6 +216,7 @@ class Asking(AbstractAsyncContextManager[Answer]):
         request = wire.request(method, to, _headers(self._outgoing, self._forwarding).items(), self._outgoing.body)
         board, connect_s = self._lines.board, self._lines.timeouts.connect_s
         line = self._line = await board.take(peer, by, connect_s)
+        self._count(line)
         line.ask(request)
         try:
             return await line.head(by)
@@ -224,6 +226,7 @@ class Asking(AbstractAsyncContextManager[Answer]):
                 raise
         self._give_back()
         line = self._line = await board.take(peer, by, connect_s, fresh=True)
+        self._count(line)
         line.ask(request)
         return await line.head(by)
 
@@ -238,6 +241,10 @@ class Asking(AbstractAsyncContextManager[Answer]):
             raise UpstreamFault(Fault.ENCODED, self._cluster, "the body is encoded though identity was asked for", 200)
         if "transfer-encoding" in headers and not reading.chunked:
             raise UpstreamFault(Fault.PROTOCOL, self._cluster, "a transfer encoding other than chunked", 200)
+
+    def _count(self, line: Line) -> None:
+        if not line.used:
+            self._lines.connects.setdefault(self._cluster, Spread()).add(line.made_in_s)
 
     def _fault(self, fault: Fault, detail: str) -> UpstreamFault:
         return UpstreamFault(fault, self._cluster, detail)
@@ -263,6 +270,8 @@ class Lines:
         self.clock = clock
         self._resolver = resolver or Resolver(pool.dns_ttl_s, clock)
         self.board = Switchboard(pool, self._resolver, tls)
+        #: How long connections took to make, by cluster.
+        self.connects: dict[str, Spread] = {}
 
     async def start(self) -> None:
         """Reads whom TLS may trust; connections are made as they are needed."""

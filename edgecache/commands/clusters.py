@@ -54,7 +54,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def _shown(said: Mapping[str, Any]) -> Group:
-    return Group(_table(said["upstreams"]), *_asking(said.get("asking")))
+    return Group(table(said["upstreams"]), *_asking(said.get("asking")))
 
 
 def _asking(asking: Mapping[str, Any] | None) -> list[str]:
@@ -72,7 +72,8 @@ def _asking(asking: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _table(upstreams: Sequence[Mapping[str, Any]]) -> Table:
+def table(upstreams: Sequence[Mapping[str, Any]]) -> Table:
+    """Every upstream in a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("", "upstream", "state"):
         table.add_column(heading, no_wrap=True)

@@ -84,6 +84,9 @@ WithOrigin = Annotated[bool, typer.Option("--origin", help="Say where each value
 ShowVersion = Annotated[bool, typer.Option("--version", help="Print the version.")]
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")]
+Once = Annotated[bool, typer.Option("--once", help="Look once, and stop.")]
+Every = Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")]
+CheckSlo = Annotated[bool, typer.Option("--check", help="Exit 1 if any objective is at warning or critical.")]
 DrainCluster = Annotated[
     str | None, typer.Option("--drain", metavar="CLUSTER", help="Give it no new requests; what is under way ends.")
 ]

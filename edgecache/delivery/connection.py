@@ -34,6 +34,8 @@ HOLD_S = 0.02
 CLOCK_S = 0.002
 #: A connection that was in use when its time was over is looked at again after this.
 IDLE_AGAIN_S = 0.05
+#: What an exchange's id is under, in aiohttp's request.
+REQUEST_ID = web.RequestKey("request_id", str)
 #: A request that was read becomes an exchange within this.
 BEGIN_S = 0.05
 
@@ -94,7 +96,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.opened()
+        self._server.opened(transport)
         self._active_s = self._loop.time()
         self._idle_timer = self._loop.call_later(self._server.limits.keep_alive_s, self._close_if_unused)
         if transport.get_extra_info("sslcontext") is None:
@@ -336,8 +338,11 @@ class Connection(web.RequestHandler):
             if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
                 told = "The request line or a header is too long, or there are too many; long text goes into a POST."
                 error = ClientError(431, "headers_too_large", told)
+        request_id = request.get(REQUEST_ID, "-")
         answer = web.Response(
-            status=error.status, body=problem(error, "-"), headers={**headers(error), "Server": SERVER}
+            status=error.status,
+            body=problem(error, request_id),
+            headers={**headers(error), "Server": SERVER, "X-Request-Id": request_id},
         )
         answer.force_close()
         return answer

@@ -5,13 +5,14 @@ nothing is dropped after a while. What an exchange came to is one `Outcome`, mad
 """
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from edgecache.cache.status import Outcome, Result
+from edgecache.cache.status import Outcome, Result, Worth
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way
 from edgecache.delivery.auth import ANYONE, Caller
@@ -23,8 +24,12 @@ from edgecache.errors import SpeechError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from edgecache.delivery.listening import Listening
+
 #: A write of more than this says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
+#: A part of a recording is asked for by who has bought the whole of it.
+_WHOLLY_ANSWERED = frozenset({200, 304})
 
 
 class Unhurried(web.StreamResponse):
@@ -51,6 +56,8 @@ class Exchange:
         "closing",
         "cluster",
         "error",
+        "first_audio_s",
+        "listening",
         "problem_headers",
         "request",
         "request_id",
@@ -58,6 +65,7 @@ class Exchange:
         "route",
         "status",
         "way",
+        "worth",
     )
 
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
@@ -74,6 +82,12 @@ class Exchange:
         self.status = 0
         self.cluster = ""
         self.error = ""
+        #: How long the cluster took that was asked for this alone.
+        self.first_audio_s: float | None = None
+        #: What need not be bought because of this answer.
+        self.worth: Worth | None = None
+        #: Who is imagined to hear it, if it is a stream.
+        self.listening: Listening | None = None
         #: What goes with an error besides what every error has, such as `Allow`.
         self.problem_headers: dict[str, str] = {}
         #: Whether the connection is to be closed behind the answer.
@@ -107,6 +121,9 @@ class Exchange:
             whole=whole and not self.broken,
             cluster=self.cluster,
             error=self.error,
+            first_audio_s=self.first_audio_s,
+            worth=self.worth if whole and self.status in _WHOLLY_ANSWERED else None,
+            played=None if self.listening is None else self.listening.played(),
         )
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
@@ -224,10 +241,18 @@ class Stream:
         """What aiohttp wants back."""
         return self._answer
 
-    async def write(self, chunk: bytes) -> None:
-        """More bytes. ConnectionError: the client is gone, or reads nothing."""
+    async def write(self, chunk: bytes, audio_s: float = 0.0, arrived_s: float = math.inf) -> None:
+        """More bytes. audio_s: how long they speak, 0 if nobody knows; arrived_s: when they came here, inf if nobody knows.
+
+        ConnectionError: the client is gone, or reads nothing.
+        """
+        listening = self._exchange.listening if audio_s > 0 else None
+        if listening is not None:
+            listening.hand(audio_s, arrived_s)
         if self._begun and self._chunked:
             await self._exchange._pass_on(chunk)
         else:
             self._begun = True
             await self._exchange._write(self._answer, chunk)
+        if listening is not None:
+            listening.taken()

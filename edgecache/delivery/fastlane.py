@@ -10,12 +10,13 @@ answered with a hit is what these bytes ask for. It does not know sockets: `deli
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 
 from edgecache.cache.lookup import Asked, Tier
 from edgecache.cache.recording import Recording
-from edgecache.cache.status import Outcome, Result
+from edgecache.cache.status import Outcome, Result, Worth
 from edgecache.cache.tally import Count, Tally
 from edgecache.clock import Clock
 from edgecache.delivery import plain
@@ -39,11 +40,12 @@ _TOLD = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
 
 
 class Said(msgspec.Struct):
-    """What target and body ask for in a namespace, and the head of the answer as it was last given."""
+    """What target and body ask for in a namespace, what that is worth, and the head of the answer as it was last given."""
 
     asked: Asked
     route: str
     method: str
+    worth: Worth | None = None
     prepared: Prepared | None = None
     count: Count | None = None
 
@@ -65,8 +67,9 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
     request_id: str
     cluster: str
-    #: Where it is counted.
+    #: Where it is counted, and as what it is counted that need not be bought.
     count: Count
+    worth: Worth | None
 
 
 class Awaited(msgspec.Struct, frozen=True):
@@ -148,9 +151,9 @@ class Lane:
         audio, took_s = recording.audio, self.now() - began_s
         request_id = seen.request_id or new_request_id()
         self.answered += 1
-        count.add(len(audio), took_s)
+        count.add(len(audio), took_s, said.worth)
         if self._log is not None:
-            self._tell(seen, Answer(b"", audio, request_id, ready.facts.cluster, count), took_s)
+            self._tell(seen, Answer(b"", audio, request_id, ready.facts.cluster, count, said.worth), took_s)
         return ready.head(took_s, request_id), audio
 
     # Reading.
@@ -234,7 +237,7 @@ class Lane:
             count = said.count = self._ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
         request_id = seen.request_id or new_request_id()
         head = ready.head(self.now() - began_s, request_id)
-        return Answer(head, recording.audio, request_id, ready.facts.cluster, count)
+        return Answer(head, recording.audio, request_id, ready.facts.cluster, count, said.worth)
 
     def _narrowed(self, seen: Seen, conditions: Conditions, found: Recorded, began_s: float) -> Answer | None:
         """The answer to a conditional or range request."""
@@ -248,7 +251,8 @@ class Lane:
         request_id = seen.request_id or new_request_id()
         head = spelled(reply, headers, request_id, self._wall())
         count = self._ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
-        return Answer(head, reply.body, request_id, found.recording.facts.cluster, count)
+        worth = said.worth if reply.status == HTTPStatus.NOT_MODIFIED else None
+        return Answer(head, reply.body, request_id, found.recording.facts.cluster, count, worth)
 
     # Redis.
 
@@ -262,7 +266,7 @@ class Lane:
         """The answer was handed over whole."""
         self.answered += 1
         took_s = self.now() - began_s
-        answer.count.add(len(answer.body), took_s)
+        answer.count.add(len(answer.body), took_s, answer.worth)
         self._tell(seen, answer, took_s)
 
     def _tell(self, seen: Seen, answer: Answer, took_s: float) -> None:

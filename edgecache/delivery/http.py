@@ -5,7 +5,6 @@ is said leaves in a header, a log or an error. It does not know clusters or tier
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -15,18 +14,19 @@ from aiohttp import web
 from edgecache.cache import status as cache_status
 from edgecache.cache.key import Key, is_key
 from edgecache.cache.lookup import Asked, Directives, Freshness
-from edgecache.cache.status import Outcome
+from edgecache.cache.status import Outcome, Worth
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import Gate, presented
-from edgecache.delivery.connection import Connection
-from edgecache.delivery.exchange import WRITE_BYTES, Exchange
+from edgecache.delivery.connection import REQUEST_ID, Connection
+from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framed import send_framed
 from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body
 from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.listening import Audience
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
@@ -34,8 +34,9 @@ from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import protobuf, speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
+from edgecache.fill.flight import Reader
 from edgecache.fill.longform import LongText
-from edgecache.fill.telling import Telling, heard
+from edgecache.fill.telling import Telling
 from edgecache.speech.utterance import Utterance
 
 
@@ -57,6 +58,8 @@ class Service:
     log: Callable[[Outcome], None] | None
     #: Answers what it can before it comes here; None: it is turned off.
     lane: Lane | None
+    #: Who is imagined to hear each stream.
+    audience: Audience
 
 
 Respond = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -84,6 +87,7 @@ class Http:
         assert isinstance(connection, Connection)
         connection.begin()
         exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
+        request[REQUEST_ID] = exchange.request_id  # for `Connection.handle_error`
         whole = False
         try:
             answer = await self._answer(exchange)
@@ -100,7 +104,7 @@ class Http:
             self._report(exchange.outcome(whole=whole))
 
     def _report(self, outcome: Outcome) -> None:
-        self._service.tally.add(outcome)
+        self._service.tally.add(outcome, self._service.clock.wall())
         if self._service.log is not None:
             self._service.log(outcome)
 
@@ -176,6 +180,7 @@ class Http:
         if not by_sentence(asked, settings, whole_characters, http_1_1=http_1_1):
             return await self._speak(exchange, asked.utterance)
         wish = self._wish(exchange, asked.utterance)
+        exchange.listening = self._service.audience.listening()
         try:
             return await LongAnswer(exchange, self._edge, wish, settings).send(
                 self._service.node, self._service.freshness
@@ -217,9 +222,14 @@ class Http:
             return await self._send_framed(exchange, speech, utterance)
         match speech:
             case Recorded():
+                if speech.forward_status is None:
+                    exchange.worth = Worth(len(utterance.text), speech.recording.facts.duration_ms or 0)
                 return await self._send_recorded(exchange, speech)
             case Live():
-                return await self._send_live(exchange, speech)
+                answer = await self._send_live(exchange, speech)
+                if speech.joined:
+                    exchange.worth = Worth(len(utterance.text), round(speech.flight.heard_s * 1000))
+                return answer
             case _ as never:
                 assert_never(never)
 
@@ -277,21 +287,24 @@ class Http:
         lane, request, recording = self._service.lane, exchange.request, hit.recording
         if lane is not None and request.method != "HEAD" and not _is_protobuf(request):
             asked = Asked(recording.key, recording.namespace, recording.canonical)
-            said = Said(asked, exchange.route, request.method)
+            said = Said(asked, exchange.route, request.method, exchange.worth)
             lane.learn(said, request.raw_path.encode(), exchange.body)
 
     async def _send_live(self, exchange: Exchange, live: Live) -> web.StreamResponse:
         exchange.result = result(live)
         exchange.cluster = live.head.cluster
+        exchange.first_audio_s = None if live.joined else live.head.first_audio_s
         took = duration(exchange.elapsed_ms())
         headers = forwarded(self._service.node, live, exchange.request.method, took, self._service.freshness.ttl_s)
         if exchange.request.version < (1, 1):
             # HTTP/1.0 can't tell a broken end from an end: all of it, or an error.
             with live.flight.reading():
                 return await exchange.send(200, headers, await live.flight.whole())
-        async with aclosing(heard(live, WRITE_BYTES)) as audio, exchange.stream(headers) as stream:
-            async for chunk in audio:
-                await stream.write(chunk)
+        exchange.listening, reader = self._service.audience.listening(), Reader(live.flight)
+        with live.flight.reading():
+            async with exchange.stream(headers) as stream:
+                while chunk := await reader.read():
+                    await stream.write(chunk, reader.audio_s, live.flight.arrived_s)
         return stream.answer
 
     # Health.

@@ -76,10 +76,12 @@ class LongAnswer:
                 raise ClientError(400, "empty_text", "text has nothing in it to speak.", param="text")
             assert isinstance(first, Began)
             self._count(first.speech)
+            heard_ms = 0
             async with exchange.stream(self._head(first.speech, node, freshness)) as stream:
                 async for piece in pieces:
                     if isinstance(piece, Sound):
-                        await stream.write(piece.audio)
+                        audio_s, heard_ms = (self._form.duration_ms - heard_ms) / 1000, self._form.duration_ms
+                        await stream.write(piece.audio, audio_s)
                     elif isinstance(piece, Began):
                         self._count(piece.speech)
             return stream.answer

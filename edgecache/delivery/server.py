@@ -6,9 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
+from edgecache.delivery.arrival import arrival
 from edgecache.delivery.connection import BEGIN_S, Connection
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.limits import RequestLimits
+from edgecache.measures.ladder import Spread
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -32,6 +34,8 @@ class Server(web.Server):
             "lingering_time": 1.0,
             "auto_decompress": False,
         }
+        #: What clients waited for their connections, by whose part it is.
+        self.startup = {"client": Spread(), "edge": Spread()}
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -43,8 +47,12 @@ class Server(web.Server):
     def __call__(self) -> Connection:
         return Connection(self, self._options)
 
-    def opened(self) -> None:
+    def opened(self, transport: asyncio.BaseTransport) -> None:
         """A connection was made."""
+        times = arrival(transport)
+        if times is not None:
+            self.startup["client"].add(times.line_s)
+            self.startup["edge"].add(times.waited_s)
         self._open += 1
         self._empty.clear()
 

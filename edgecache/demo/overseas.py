@@ -104,7 +104,7 @@ class Overseas(World):
         """How its listener, which is on the loopback of its own place, is reached."""
         namespace = self.places.namespace(EDGE) if isinstance(self.places, Regions) else None
         if namespace is None:
-            return f"{admin}   /readyz /status /clusters"
+            return f"{admin}   /dashboard /metrics /slo /status"
         return f"{admin}, in its own place: nsenter --net={namespace} {world.program()} clusters"
 
     async def _end(self, directory: Path) -> None:

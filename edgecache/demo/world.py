@@ -335,7 +335,7 @@ def _greeting(edge: Mapping[str, str], voice: str, clusters: list[dict[str, Any]
     text, indent = "Hello from the edge", "\n" + " " * 14
     return f"""
   Listening   {url}
-  Admin       {admin}   /readyz /status /clusters
+  Admin       {admin}   /dashboard /metrics /slo /status
   Cache       {told_cache(status)}
   Clusters    {indent.join(names)}
   Voice       {voice}

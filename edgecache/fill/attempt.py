@@ -95,6 +95,8 @@ class Attempt:
         self._began_s = terms.clock.monotonic()
         #: How long it took to its last byte of audio.
         self._ended_s = 0.0
+        #: How much speech has come, and when the last of it did.
+        self._heard = (0.0, self._began_s)
         self.chosen = chosen
 
     def __repr__(self) -> str:
@@ -180,6 +182,7 @@ class Attempt:
             raise Beaten
         self._terms.clusters.heard(self.chosen, head.first_audio_s, None)
         self.flight.audible(head, self._rendering)
+        self.flight.heard(*self._heard)
         if self._race is not None:
             self._race.heard(self)
 
@@ -193,6 +196,9 @@ class Attempt:
         else:
             self._rendering.add(chunk)
         listening.feed(chunk)
+        self._heard = listening.heard_s, self._terms.clock.monotonic()
+        if self.audible:
+            self.flight.heard(*self._heard)
 
     def _head(self, answer: Answer, first_byte_s: float) -> Head:
         return Head(

@@ -108,8 +108,10 @@ class Flight:
 
     __slots__ = (
         "_waiters",
+        "arrived_s",
         "error",
         "head",
+        "heard_s",
         "key",
         "left",
         "not_stored",
@@ -137,6 +139,8 @@ class Flight:
         self.others = 0
         #: Told when the last reader has left before the end.
         self.left: Callable[[Flight], None] = _nobody_minds
+        #: How long the speech is that has come so far, where its bytes say; and when the last of them came.
+        self.heard_s = self.arrived_s = 0.0
         #: Whether a take that began later has been kept already.
         self.outdated = False
         self._waiters: set[asyncio.Future[None]] = set()
@@ -156,6 +160,10 @@ class Flight:
         self.rendering.add(chunk)
         if self.state is State.SPEAKING:
             self._wake()
+
+    def heard(self, heard_s: float, now: float) -> None:
+        """So much speech is in what has come up to now."""
+        self.heard_s, self.arrived_s = heard_s, now
 
     def audible(self, head: Head, rendering: Rendering | None = None) -> None:
         """The first audio is there. rendering: what is heard, from its beginning (rule 5: this one and no other)."""
@@ -246,3 +254,26 @@ class Flight:
             await waiter
         finally:
             self._waiters.discard(waiter)
+
+
+class Reader:
+    """One reader's way through a flight. audio_s: about how long the last piece speaks, 0 where its bytes do not say."""
+
+    __slots__ = ("_flight", "_spoken_s", "audio_s", "position")
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._spoken_s = 0.0
+        self.position = 0
+        self.audio_s = 0.0
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end. SpeechError: it broke off."""
+        flight = self._flight
+        chunk = await flight.read(self.position)
+        self.position += len(chunk)
+        # Speech is taken for as dense here as it is on the whole so far; what was guessed wrongly is made up for later.
+        spoken_s = flight.heard_s * self.position / flight.rendering.length if chunk else 0.0
+        self.audio_s = max(0.0, spoken_s - self._spoken_s)
+        self._spoken_s += self.audio_s
+        return chunk

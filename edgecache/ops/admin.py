@@ -14,6 +14,7 @@ from edgecache.ops import overview
 from edgecache.ops.access import AdminAccess
 from edgecache.ops.addresses import address_errors
 from edgecache.ops.daemon import Daemon, NoWorker, Route, Routes, refusal
+from edgecache.ops.watching import Watching, kept
 
 #: Every route of the listener: a file of routes adds its own here.
 ROUTES: Routes = (*overview.ROUTES,)
@@ -24,12 +25,20 @@ class Admin:
     """The listener of one daemon."""
 
     def __init__(
-        self, access: AdminAccess, daemon: Daemon, routes: Routes = ROUTES, given: socket.socket | None = None
+        self,
+        access: AdminAccess,
+        daemon: Daemon,
+        routes: Routes = ROUTES,
+        given: socket.socket | None = None,
+        watching: Watching | None = None,
     ) -> None:
         """given: a socket that listens already."""
         self._access = access
         self._given = given
-        self._runner = web.AppRunner(application(daemon, routes, access.token), access_log=None, handle_signals=False)
+        app = application(daemon, (*routes, *(watching.routes if watching else ())), access.token)
+        if watching is not None:
+            app.cleanup_ctx.append(kept(watching, daemon))
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         self.port = 0
 
     async def start(self) -> None:

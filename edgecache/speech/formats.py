@@ -76,6 +76,10 @@ class Inspector(Protocol):
     def heard_samples(self) -> int | None:
         """Samples of each channel that were read so far; None: this format does not tell before its end."""
 
+    @property
+    def heard_s(self) -> float:
+        """How long the sound is that was heard so far; 0 where the bytes do not say."""
+
     def finish(self) -> Measured:
         """The body has ended. NotAudio("empty_audio"): there was no audio at all."""
 

@@ -81,12 +81,13 @@ class Ogg(Scan):
         """One logical stream whose first page was read. Whether it came to its end."""
         codec = self._meet(_codec(page.body))
         self._headers_left = codec.headers
-        granule = 0
+        granule, before = 0, self.samples or 0
         while True:
             self._headers_left -= page.packets_ended
             if page.granule < granule:
                 self.broken("not_ogg", "ogg_lost_pages", "an Ogg whose time runs backwards")
             granule = granule if page.granule == _NO_GRANULE else page.granule
+            self.samples = before + max(granule - codec.skipped, 0)
             if page.flags & _ENDS:
                 break
             following = yield from self._page()
@@ -96,8 +97,6 @@ class Ogg(Scan):
             if not _follows(page, following):
                 self.broken("not_ogg", "ogg_lost_pages", "an Ogg with pages missing or of several streams")
             page = following
-        if self.samples is not None:
-            self.samples += max(granule - codec.skipped, 0)
         if page.goes_on:
             self.why = self.why or "ogg_half_packet"
         return bool(page.flags & _ENDS)

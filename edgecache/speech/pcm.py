@@ -85,7 +85,7 @@ class Pcm(Scan):
     def walk(self) -> Walk:
         """One whole frame, then the rest."""
         self.sample_rate_hz, self.channels = self._layout.sample_rate_hz, self._layout.channels
-        frame_bytes = self._layout.channels * self._layout.sample_bytes
+        self.frame_bytes = frame_bytes = self._layout.channels * self._layout.sample_bytes
         yield Take(frame_bytes)
         if self.cut():
             return

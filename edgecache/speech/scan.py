@@ -96,6 +96,7 @@ class Scan:
 
     audible: the first sample was seen. position: bytes of the body that were read.
     why: the first reason found why it is not whole. samples: for each channel, None if not known.
+    sound_at, frame_bytes: where the sound begins and how wide it is, where every frame of it has the same width; else 0.
     """
 
     #: Whether the body has an opening of its own, so that JSON or HTML in its place can be told from it.
@@ -110,6 +111,7 @@ class Scan:
         self.why = ""
         self.audible = False
         self.position = 0
+        self.sound_at = self.frame_bytes = 0
         self._cut = False
         self._opening: bytes | None = b"" if self.sniffs else None
         self._held = bytearray()
@@ -130,6 +132,14 @@ class Scan:
     def heard_samples(self) -> int | None:
         """Samples of each channel that were read so far; None: this format does not tell before its end."""
         return None
+
+    @property
+    def heard_s(self) -> float:
+        """How long the sound is that was read so far; 0 where the bytes do not say."""
+        if not (self.audible and self.sample_rate_hz):
+            return 0.0
+        samples = (self.position - self.sound_at) / self.frame_bytes if self.frame_bytes else self.samples or 0
+        return samples / self.sample_rate_hz
 
     def cut(self) -> bool:
         """Whether the body ended before the last step was satisfied."""
