@@ -214,6 +214,51 @@ class Client:
         except (SpeechError, NotAudio) as error:
             raise ClientFault(error.message) from error
 
+    async def streamed(self, pieces: AsyncIterable[str], **fields: "Value") -> AsyncGenerator[bytes, None]:
+        """The same over a WebSocket, where the edge cuts the sentences: each is heard from its first byte.
+
+        ClientFault: it can't go on. What was given until then stands, and is not asked for again.
+        """
+        import aiohttp
+
+        async with AsyncExitStack() as stack:
+            edge, socket = await self._connected(stack)
+            failed = asyncio.Event()
+            sending = asyncio.create_task(_send(socket, pieces, fields, failed))
+            try:
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        yield message.data
+                    elif message.type is aiohttp.WSMsgType.TEXT:
+                        told = json.loads(message.data)
+                        if told["type"] == "synthesis_complete":
+                            return
+                        if told["type"] == "error":
+                            raise Refused(told.get("status", 502), told["error"]["code"], told["error"]["message"])
+                if failed.is_set():
+                    await sending  # raises what went wrong with the text
+                raise BrokenOff(f"{edge} broke off in mid-speech")
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def _connected(self, stack: AsyncExitStack) -> "tuple[str, aiohttp.ClientWebSocketResponse]":
+        import aiohttp
+
+        assert self._session is not None, "use it as `async with Client(...) as client`"
+        fault: ClientFault = NoEdge("there is no edge to ask")
+        for edge in await self.order():
+            try:
+                return edge, await stack.enter_async_context(self._session.ws_connect(f"{edge}/ws/tts/stream"))
+            except aiohttp.WSServerHandshakeError as error:
+                fault = Refused(error.status, "no_session", "the edge opens no WebSocket for this")
+                if error.status not in _ELSEWHERE:
+                    raise fault from error
+            except (aiohttp.ClientError, OSError) as error:
+                fault = NoEdge(f"{edge} can't be reached, or hung up: {error or type(error).__name__}")
+            self._failed(edge)
+        raise fault
+
     async def _spoken(
         self, pieces: AsyncIterable[str], fields: "Mapping[str, Value]"
     ) -> AsyncGenerator[tuple[str, bytes], None]:
@@ -246,6 +291,29 @@ class Client:
     async def _heard(self, sentence: str, fields: "Mapping[str, Value]") -> tuple[str, bytes]:
         async with self.speak(sentence, **fields) as speech:
             return speech.media_type, await speech.whole()
+
+
+async def _send(
+    socket: "aiohttp.ClientWebSocketResponse",
+    pieces: AsyncIterable[str],
+    fields: "Mapping[str, Value]",
+    failed: asyncio.Event,
+) -> None:
+    """Sends the text as it comes. failed: is set if it does not come to its end, and then nobody waits for it."""
+    whole = False
+    try:
+        async for piece in pieces:
+            if piece:
+                await socket.send_json({**fields, "type": "text", "text": piece})
+                fields = {}
+        await socket.send_json({"type": "flush"})
+        whole = True
+    except ConnectionError:
+        whole = True  # the socket is gone, and whoever listens is told so
+    finally:
+        if not whole:
+            failed.set()
+            await socket.close()
 
 
 async def _sentences(pieces: AsyncIterable[str], language: str) -> AsyncGenerator[str, None]:

@@ -140,6 +140,30 @@ async def test_typed_text_sounds_as_the_long_text_of_the_same_words() -> None:
         assert home.origin.counters.syntheses == len(split(TEXT, "en", SentenceLengths())) == 3
 
 
+async def test_over_a_websocket_it_sounds_the_same() -> None:
+    async with house() as home, Client([f"http://127.0.0.1:{closed_port()}", home.url]) as client:
+        typed = b"".join([sound async for sound in client.typed(letters(TEXT), speaking_rate=1.5)])
+        streamed = b"".join([sound async for sound in client.streamed(letters(TEXT), speaking_rate=1.5)])
+        assert streamed == typed
+        assert home.origin.counters.syntheses == 3
+
+
+async def test_over_a_websocket_what_goes_wrong_is_told() -> None:
+    async def failing() -> AsyncIterator[str]:
+        yield "It was a bright cold day"
+        raise ValueError("so it was")
+
+    async with house() as home, Client([home.url]) as client:
+        with pytest.raises(Refused, match="bad_rate"):
+            await anext(client.streamed(letters(TEXT), speaking_rate=-1))
+        with pytest.raises(ValueError, match="so it was"):
+            await anext(client.streamed(failing()))
+    async with ScriptedUpstream(refusing("404 Not Found")) as other, Client([other.url]) as client:
+        with pytest.raises(Refused, match="no_session"):
+            await anext(client.streamed(letters(TEXT)))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_sentence_is_heard_before_the_next_is_typed() -> None:
     async with house() as home, Client([home.url]) as client:
         words: asyncio.Queue[str | None] = asyncio.Queue()
