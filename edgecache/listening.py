@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from edgecache.checks import is_loopback
 from edgecache.errors import SettingsError
@@ -22,6 +23,20 @@ BACKLOG = 1024
 ADMIN = "admin"
 
 Row = tuple[socket.socket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """Where a node lives: alone, or as one of several workers. rows: the sockets of each worker, its own at `slot`.
+
+    redis_url: of the supervisor's private Redis. supervised: the supervisor answers operators and talks to systemd.
+    """
+
+    rows: tuple[Row, ...] = ()
+    slot: int = 0
+    redis_url: str | None = None
+    admin: socket.socket | None = None
+    supervised: bool = False
 
 
 def rows(settings: Settings, handed: Mapping[str, Row], workers: int) -> tuple[Row, ...]:

@@ -8,12 +8,11 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,7 +33,7 @@ from edgecache.dialects import speeko
 from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
-from edgecache.listening import BACKLOG, Row, port_of, rows
+from edgecache.listening import BACKLOG, Berth, Row, port_of, rows
 from edgecache.measures.lag import Lag
 from edgecache.ops import log, startup, systemd
 from edgecache.ops.admin import Admin
@@ -43,31 +42,20 @@ from edgecache.ops.gathering import packed
 from edgecache.ops.heart import Heart
 from edgecache.ops.measured import Book
 from edgecache.ops.watching import Watching
+from edgecache.own_redis import private_redis
 from edgecache.settings import Settings
 from edgecache.store.memory import MemoryTier
-from edgecache.store.private import PrivateRedis, default_directory
 from edgecache.store.redis import RedisTier
 from edgecache.store.tiers import Tiers
+
+if TYPE_CHECKING:
+    from edgecache.store.private import PrivateRedis
 
 #: What is left of a stream after the drain time is broken off within this.
 CLOSE_S = 0.05
 #: Clients had better go elsewhere for a while if the event loop was late by so much.
 STOOD_STILL_S = 1.0
 DIALECTS = {"speeko": speeko.Speeko()}
-
-
-@dataclass(frozen=True, slots=True)
-class Berth:
-    """Where a node lives: alone, or as one of several workers. rows: the sockets of each worker, its own at `slot`.
-
-    redis_url: of the supervisor's private Redis. supervised: the supervisor answers operators and talks to systemd.
-    """
-
-    rows: tuple[Row, ...] = ()
-    slot: int = 0
-    redis_url: str | None = None
-    admin: socket.socket | None = None
-    supervised: bool = False
 
 
 class Node:
@@ -85,7 +73,7 @@ class Node:
         self.lag = Lag()
         self._heart = Heart(self.lag)
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=_cluster_changed)
+        self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=log.cluster_changed)
         self._memory = MemoryTier(settings.cache.memory)
         self._private: PrivateRedis | None = None
         self._redis: RedisTier | None = None
@@ -141,7 +129,7 @@ class Node:
         url = access.url if access.url not in (None, "off") else self._berth.redis_url
         if url is None and not self._berth.supervised:
             self._private, url = await private_redis(self.settings)
-        return None if url is None else RedisTier(access, naming, self.clock, url=url, on_change=_redis_changed)
+        return None if url is None else RedisTier(access, naming, self.clock, url=url, on_change=log.redis_changed)
 
     async def _listen(self) -> None:
         self._rows = self._berth.rows or rows(self.settings, {}, 1)
@@ -363,36 +351,7 @@ class Node:
         return {**checks, "draining": "this edge is stopping" if self.readiness.draining else ""}
 
 
-async def private_redis(settings: Settings) -> tuple[PrivateRedis | None, str | None]:
-    """The daemon's own Redis and its URL, where none is configured; neither, and a line that says why, if there is none."""
-    access = settings.cache.redis
-    if access.url is not None:
-        if access.url == "off":
-            log.event(logging.INFO, "Redis is off: recordings are kept in memory alone")
-        return None, None
-    directory = Path(access.private_directory) if access.private_directory else default_directory()
-    private = PrivateRedis(access, directory)
-    url = await private.start()
-    if url is None:
-        log.event(
-            logging.WARNING,
-            "no private Redis: recordings are kept in memory alone, and gone when this process ends",
-            reason=private.fault,
-        )
-        return None, None
-    log.event(logging.INFO, "a private Redis keeps recordings", url=url)
-    return private, url
-
-
 def _keyring(settings: Settings) -> Keyring:
     if settings.auth is None or settings.auth.keys_file is None:
         return OPEN
     return read_keys(Path(settings.auth.keys_file))
-
-
-def _cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
-    log.event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
-
-
-def _redis_changed(state: object, reason: str) -> None:
-    log.event(logging.WARNING, "Redis changed", state=getattr(state, "value", state), reason=reason)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from edgecache import listening
-from edgecache.node import Berth, Node
+from edgecache.node import Node
 from edgecache.ops import log, systemd
 from edgecache.settings import Settings
 
@@ -23,7 +23,7 @@ async def serve(settings: Settings) -> None:
     log.start(settings.log)
     handed = listening.handed_over()
     rows = listening.rows(settings, handed, 1)
-    node = Node(settings, berth=Berth(rows, admin=listening.admin_socket(settings, handed)))
+    node = Node(settings, berth=listening.Berth(rows, admin=listening.admin_socket(settings, handed)))
     began_s = time.monotonic()
 
     async def started() -> None:

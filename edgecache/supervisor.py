@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from edgecache import listening
 from edgecache.clock import SystemClock
 from edgecache.crew import Crew, Launch
-from edgecache.node import private_redis
 from edgecache.ops import log, startup, systemd
 from edgecache.ops.admin import Admin
 from edgecache.ops.watching import Watching
+from edgecache.own_redis import private_redis
 from edgecache.portions import processes
 from edgecache.serving import Stop, said_serving
 from edgecache.serving import serve as serve_alone

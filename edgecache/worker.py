@@ -13,7 +13,8 @@ import msgspec
 import uvloop
 
 from edgecache.errors import SettingsError
-from edgecache.node import Berth, Node
+from edgecache.listening import Berth
+from edgecache.node import Node
 from edgecache.ops import log
 from edgecache.ops.channel import Channel
 from edgecache.ops.daemon import Told

@@ -154,3 +154,13 @@ def access(outcome: Outcome) -> None:
         "error": outcome.error,
     }
     log.info("%s %s", outcome.method, outcome.route, extra={_FIELDS: fields})
+
+
+def cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
+    """An upstream's health is another."""
+    event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
+
+
+def redis_changed(state: object, reason: str) -> None:
+    """Redis is asked, or no longer."""
+    event(logging.WARNING, "Redis changed", state=getattr(state, "value", state), reason=reason)
