@@ -15,6 +15,8 @@ from edgecache.cache.key import Key
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.node import Node
+from edgecache.ops import log
+from edgecache.ops.log import Logging
 from tests.fake_clock import FakeClock
 from tests.houses import cluster, house, keys_file, settings, with_redis
 from tests.redis_server import RedisServer
@@ -397,3 +399,23 @@ async def test_connections_share_what_is_remembered() -> None:
         told = await asyncio.gather(*[line.ask(*[post()] * 10) for line in (one, two)])
         assert told[0].body == told[1].body
         assert answered(home.node) == before + 20
+
+
+async def test_a_client_that_is_faster_than_aiohttp_is_answered_by_the_fast_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the end of an answer to waiting for the next request aiohttp takes a turn of the loop.
+
+    A client that asked sooner used to stay in its lane, and under load all of them did.
+    """
+    ended: list[Callable[[], None]] = []
+    monkeypatch.setattr(log, "access", lambda outcome: ended.pop()() if outcome.route == "/livez" else None)
+    async with talking(log=Logging(access=True)) as line:
+        await line.known(post())
+        server, before = line.node._server, answered(line.node)
+        assert server is not None
+        (connection,) = server.connections
+        ended.append(lambda: connection.data_received(post()))
+        assert (await line.ask(get(b"/livez"))).status == 200
+        assert "; hit; " in (await line.told()).cache
+        assert answered(line.node) == before + 1

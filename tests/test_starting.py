@@ -107,7 +107,7 @@ def test_what_is_called_of_aiohttp_is_there() -> None:
 
 @pytest.mark.net
 async def test_aiohttp_waits_for_a_request_with_a_future_that_we_may_look_at() -> None:
-    """The one private attribute that the fast lane goes by: a new aiohttp may change it."""
+    """The private attributes that a lost connection goes by: a new aiohttp may change them."""
     seen: list[object] = []
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:

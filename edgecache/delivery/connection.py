@@ -6,8 +6,8 @@ everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodie
 Keeps rule 7: connections are counted, a request head has to be whole within its time, however its bytes dribble in, idle
 connections are closed, and no lane writes to a client that has not taken what was written before. (Bodies and stalled
 writes of aiohttp's lane are timed where they are read and written.) It relies on a few methods of aiohttp's
-RequestHandler and on two private attributes: `_waiter`, by which aiohttp waits for a request, and `_task_handler`, which
-does; tests guard them.
+RequestHandler and, when a connection is lost, on two private attributes: `_waiter`, by which aiohttp waits for a request,
+and `_task_handler`, which does; tests guard them.
 """
 
 import asyncio
@@ -48,6 +48,7 @@ class Connection(web.RequestHandler):
         "_asking",
         "_awaited",
         "_boundary",
+        "_ended",
         "_fd",
         "_flush_timer",
         "_half_closed",
@@ -76,6 +77,8 @@ class Connection(web.RequestHandler):
         self._half_closed = False
         #: Where aiohttp's parser stands.
         self._boundary = Boundary()
+        #: How many of the requests that aiohttp was given are over; -1: the last answer ends the connection.
+        self._ended = 0
         #: Where the fast lane writes; -1: only the transport may (TLS).
         self._fd = -1
         #: Whether what was written may not all have been taken.
@@ -106,10 +109,10 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self.mute = False
-        lane, waiter = self._lane, self._waiter
+        lane, boundary = self._lane, self._boundary
         if lane is None:
             return self._hand_on(data)
-        if waiter is not None and not waiter.done() and not (self._held or self._unflushed) and self._boundary.clean:
+        if self._ended == boundary.requests and boundary.clean and not (self._held or self._unflushed or self._asking):
             answer = lane.again(data)
             if answer is not None:
                 return self._send(*answer)
@@ -181,9 +184,11 @@ class Connection(web.RequestHandler):
         return True
 
     def _at_rest(self) -> bool:
-        """Whether aiohttp waits for a request and stands between two, and all that was written was taken."""
-        waiter = self._waiter
-        if waiter is None or waiter.done() or not self._boundary.clean:
+        """Whether aiohttp stands between two requests and owes no answer, and all that was written was taken.
+
+        It need not wait for the next one yet: that takes it a turn of the loop, and its client may be faster.
+        """
+        if self._ended != self._boundary.requests or not self._boundary.clean:
             return False
         if self._unflushed:
             self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
@@ -265,7 +270,7 @@ class Connection(web.RequestHandler):
             self._hand_on(received + held)
             return
         self._send(answer.head, answer.body)
-        self.end()
+        self._rest()
         lane.sent(seen, answer, began_s)
         if held:
             self.data_received(held)
@@ -277,8 +282,13 @@ class Connection(web.RequestHandler):
         self.busy = True
         self._stop_timer()
 
-    def end(self) -> None:
-        """The exchange is over; its last bytes may still wait for the client to read."""
+    def end(self, *, kept: bool) -> None:
+        """aiohttp's exchange is over. kept: the connection goes on."""
+        self._ended = self._ended + 1 if kept and self._ended >= 0 and not self.talking else -1
+        self._rest()
+
+    def _rest(self) -> None:
+        """An exchange is over; its last bytes may still wait for the client to read."""
         self.busy = False
         self.looked_for = None
         self._unflushed = True

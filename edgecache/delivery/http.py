@@ -88,10 +88,10 @@ class Http:
         connection.begin()
         exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
         request[REQUEST_ID] = exchange.request_id  # for `Connection.handle_error`
-        whole = False
+        whole = kept = False
         try:
             answer = await self._answer(exchange)
-            whole = True
+            whole, kept = True, bool(answer.keep_alive)
             return answer
         except ConnectionError:
             exchange.error = exchange.error or "client_gone"
@@ -100,7 +100,7 @@ class Http:
             exchange.status, exchange.error = exchange.status or 500, "internal_error"
             raise
         finally:
-            connection.end()
+            connection.end(kept=kept)
             self._report(exchange.outcome(whole=whole))
 
     def _report(self, outcome: Outcome) -> None:

@@ -150,10 +150,12 @@ class Boundary:
     Only plain requests are followed. After any other it is never clean again, and the connection stays with aiohttp.
     """
 
-    __slots__ = ("_head", "_lost", "_owed", "clean")
+    __slots__ = ("_head", "_lost", "_owed", "clean", "requests")
 
     def __init__(self) -> None:
         self.clean = True
+        #: How many heads were whole.
+        self.requests = 0
         self._head = b""
         self._owed = 0
         self._lost = False
@@ -176,6 +178,7 @@ class Boundary:
                 self._lost = b"\r\n\r\n" in self._head or len(self._head) > MAX_HEAD_BYTES
             else:
                 self._head, self._owed, received = b"", head.length, received[head.end :]
+                self.requests += 1
         if self._lost:
             self._head = b""
         self.clean = not (self._head or self._owed or self._lost)
