@@ -267,7 +267,7 @@ class Node:
             book.connections(len(self._server.connections), self.settings.limits.connections, self._server.startup)
         answered = 0 if self._server is None or self._server.lane is None else self._server.lane.answered
         book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
-        book.process()
+        book.process(len(asyncio.all_tasks()))
         errors = [msgspec.structs.asdict(each) for each in self.tally.errors]
         return {"worker": self._name, "counts": packed(book.counted.figures), "errors": errors}
 

@@ -115,6 +115,7 @@ _ALL = (
     _gauge("slo_state", "1 for the state an objective is in.", *_PROMISE, "state", merge=Merge.LARGEST),
     # The process.
     _histogram("event_loop_lag_seconds", "How late the event loop is."),
+    _gauge("asyncio_tasks", "Tasks that are under way in the event loops."),
     Family("process_cpu_seconds", Kind.COUNTER, "Processor time of all workers, user and system."),
     Family("process_resident_memory_bytes", Kind.GAUGE, "Memory of all workers that is in RAM."),
     Family("process_open_fds", Kind.GAUGE, "Descriptors that the workers have open."),

@@ -155,8 +155,9 @@ class Book:
         self._add("cache_mismatches", mismatches)
         self._add("cache_stale", stale)
 
-    def process(self) -> None:
-        """What the system says of this process; on systems without /proc a part of it."""
+    def process(self, tasks: int) -> None:
+        """What the system says of this process; on systems without /proc a part of it. tasks: of its event loop."""
+        self._add("asyncio_tasks", tasks)
         used = resource.getrusage(resource.RUSAGE_SELF)
         add = self.counted.add
         add("process_cpu_seconds", used.ru_utime + used.ru_stime)
