@@ -1,7 +1,7 @@
 """The command line. Each command imports what it needs when it runs, so that `--version` and `--help` are quick.
 
-stdout is for data, stderr for talk. Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 no edge answers,
-130 interrupted.
+stdout is for data, stderr for talk. Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 no edge answers, 4 done in
+part, 130 interrupted.
 """
 
 import io
@@ -75,7 +75,7 @@ def _flushed() -> bool:
 def _program() -> "typer.Typer":
     import typer
 
-    from edgecache.verbs import describing, looking, measuring, serving, speech
+    from edgecache.verbs import describing, looking, measuring, serving, speech, stocking
 
     app = typer.Typer(
         name=PROGRAM,
@@ -84,6 +84,6 @@ def _program() -> "typer.Typer":
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    for each in (serving, speech, looking, measuring, describing):
+    for each in (serving, speech, stocking, looking, measuring, describing):
         each.register(app)
     return app

@@ -211,6 +211,8 @@ TWISTS: Mapping[str, Twist] = {
         f"accept {given.decode()}": adds(b"Accept: " + given)
         for given in (b"*/*", b"audio/*", b"audio/wav;q=0.5, text/html", b"text/html", b"application/octet-stream")
     },
+    "priority": adds(b"Priority: u=7"),
+    "priority of a browser": adds(b"Priority: u=4, i"),
     "accept, in two lines": adds(b"Accept: text/html", b"Accept: audio/wav"),
     **{
         f"range {given.decode()}": adds(b"Range: " + given)

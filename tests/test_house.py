@@ -29,7 +29,7 @@ CORE = (
     *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
     *("delivery/accept.py", "delivery/framer.py", "delivery/sse.py", "delivery/protobuf.py"),
-    *("delivery/talk.py", "delivery/handshake.py"),
+    *("delivery/talk.py", "delivery/handshake.py", "delivery/urgency.py"),
     *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),
     *("ops/whole.py", "ops/restarts.py"),
 )

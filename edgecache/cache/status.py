@@ -7,6 +7,9 @@ import msgspec
 from edgecache.cache.lookup import Reason, Tier
 from edgecache.measures.playback import Played
 
+#: The route that requests are counted under which nobody waits for: promises are about those that someone does.
+WARM_UP = "warm-up"
+
 
 class Result(Enum):
     """How the cache did, in one word, as metrics have it."""

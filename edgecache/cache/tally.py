@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edgecache.cache.status import Outcome, Result, Worth
+from edgecache.cache.status import WARM_UP, Outcome, Result, Worth
 from edgecache.measures.ladder import BOUNDS_S, Spread, place
 from edgecache.measures.playback import Cause, Played
 
@@ -176,7 +176,7 @@ class Tally:
         counted.add(outcome.sent_bytes, first_byte_s, outcome.worth)
         counted.lasted(first_byte_s, total_s)
         counted.broken += not outcome.whole
-        if outcome.result in _STREAMED and outcome.cluster:
+        if outcome.result in _STREAMED and outcome.cluster and outcome.route != WARM_UP:
             self.listened.setdefault((outcome.result, outcome.cluster), Listened()).add(outcome)
         if outcome.error:
             self.errors.append(

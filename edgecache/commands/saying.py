@@ -66,14 +66,15 @@ def wanted(text: str, voice: str | None, language: str | None, others: Sequence[
             raise Misused(f"--field takes NAME=VALUE, such as speaking_rate=1.2, not {other!r}")
         if name in fields:
             raise Misused(f"--field {name}: {name!r} is given already")
-        fields[name] = _value(spelled)
+        fields[name] = spelled_value(spelled)
     try:
         return json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise Misused("what is to be spoken is not UTF-8") from error
 
 
-def _value(spelled: str) -> object:
+def spelled_value(spelled: str) -> object:
+    """A field's value as it was typed: JSON, else text."""
     try:
         return json.loads(spelled, parse_constant=_no_json)
     except (ValueError, RecursionError):

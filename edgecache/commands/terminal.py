@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TextIO
 
-FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, UNREACHABLE, PARTIAL, INTERRUPTED = 1, 2, 3, 4, 130
 #: What a place that takes no more says; any other error of the system's is ours to foresee.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 

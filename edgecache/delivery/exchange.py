@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from edgecache.cache.status import Outcome, Result, Worth
+from edgecache.cache.status import WARM_UP, Outcome, Result, Worth
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way
 from edgecache.delivery.auth import ANYONE, Caller
@@ -50,6 +50,7 @@ class Exchange:
         "_first_byte_s",
         "_sent_bytes",
         "_write_stall_s",
+        "background",
         "body",
         "broken",
         "caller",
@@ -78,6 +79,8 @@ class Exchange:
         self.body = b""
         #: How the speech is to be told; None: in no way that is on offer.
         self.way: Way | None = Way.RAW
+        #: Nobody waits for the answer: it is counted apart, and nobody is imagined to hear it.
+        self.background = False
         self.result = Result.NONE
         self.status = 0
         self.cluster = ""
@@ -112,7 +115,7 @@ class Exchange:
             request_id=self.request_id,
             caller=self.caller.name,
             method=self.request.method,
-            route=self.route,
+            route=WARM_UP if self.background else self.route,
             status=self.status,
             result=self.result,
             sent_bytes=self._sent_bytes,
@@ -122,8 +125,8 @@ class Exchange:
             cluster=self.cluster,
             error=self.error,
             first_audio_s=self.first_audio_s,
-            worth=self.worth if whole and self.status in _WHOLLY_ANSWERED else None,
-            played=None if self.listening is None else self.listening.played(),
+            worth=self.worth if whole and self.status in _WHOLLY_ANSWERED and not self.background else None,
+            played=None if self.listening is None or self.background else self.listening.played(),
         )
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:

@@ -30,12 +30,14 @@ from edgecache.delivery.listening import Audience
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.urgency import urgency
 from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import protobuf, speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
 from edgecache.fill.flight import Reader
 from edgecache.fill.longform import LongText
+from edgecache.fill.priority import Priority
 from edgecache.fill.telling import Telling
 from edgecache.speech.utterance import Utterance
 
@@ -243,7 +245,9 @@ class Http:
         assert isinstance(connection, Connection)
         directives = _directives(exchange.request.headers.getall("Cache-Control", ()))
         forwarding = self._forwarding(exchange)
-        return Wish(utterance, exchange.caller.namespace, directives, forwarding, connection.looked_for)
+        priority = urgency(exchange.request.headers.getall("Priority", ()))
+        exchange.background = priority is not Priority.INTERACTIVE
+        return Wish(utterance, exchange.caller.namespace, directives, forwarding, connection.looked_for, priority)
 
     def _forwarding(self, exchange: Exchange) -> dict[str, str]:
         passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._cdn_id)

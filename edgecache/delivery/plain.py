@@ -16,7 +16,9 @@ from edgecache.delivery.auth import presented
 from edgecache.delivery.framing import HOST
 from edgecache.delivery.head import may_be_id
 from edgecache.delivery.ranges import Conditions
+from edgecache.delivery.urgency import urgency
 from edgecache.dialects.protobuf import is_protobuf
+from edgecache.fill.priority import Priority
 
 #: Far below aiohttp's own bounds (8190 bytes a line, 128 lines).
 MAX_HEAD_BYTES = 4096
@@ -59,6 +61,8 @@ def read(received: bytes) -> Plain | None:
     if accept is not None and head.target.startswith(b"/v1/tts/stream") and way(accept.decode()) is not Way.RAW:
         return None
     if is_protobuf(headers.get(b"content-type", b"").decode()):
+        return None
+    if b"priority" in headers and urgency((headers[b"priority"].decode(),)) is not Priority.INTERACTIVE:
         return None
     given = headers.get(b"x-request-id")
     return Plain(

@@ -120,7 +120,7 @@ async def all_of(text: str, language: str, lengths: SentenceLengths) -> AsyncGen
 def sentence_wish(whole: Wish, sentence: Sentence, *, now: bool) -> Wish:
     """How one sentence is wished for: as the whole, with its own words."""
     spoken = utterance({**whole.utterance.fields, "text": sentence.spoken})
-    priority = Priority.INTERACTIVE if now else Priority.LOOK_AHEAD
+    priority = max(whole.priority, Priority.INTERACTIVE if now else Priority.LOOK_AHEAD)
     return Wish(spoken, whole.namespace, whole.directives, whole.forwarding, priority=priority)
 
 
@@ -144,7 +144,7 @@ class _Asked:
         """Whether it is still waited for as one that is needed later, by a fill that others may join."""
         directives = self.wish.directives
         alone = directives.no_store or directives.no_cache
-        return not (self._task.done() or alone or self.wish.priority is Priority.INTERACTIVE)
+        return self.wish.priority is Priority.LOOK_AHEAD and not (self._task.done() or alone)
 
     async def speech(self) -> Speech:
         """What was found. SpeechError: nothing was."""

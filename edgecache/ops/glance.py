@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from edgecache.cache.status import WARM_UP
 from edgecache.measures.ladder import SHOWN_S, Spread, merged, place
 from edgecache.ops.families import PREFIX
 from edgecache.ops.gathering import Counts, Name
@@ -47,7 +48,7 @@ class Glance:
 def glance(seen: Glance) -> Mapping[str, object]:
     """All of it, by name."""
     span_s = max(seen.window.covers_s(seen.now), 1e-9)
-    results = {result: _by(seen, "http_requests", 4, result) for result in sorted(_SPOKEN)}
+    results = {result: _waited_for(seen, result) for result in sorted(_SPOKEN)}
     spoken = sum(many for result, many in results.items() if result != "error")
     return {
         "window_s": round(span_s, 1),
@@ -76,6 +77,10 @@ def _by(seen: Glance, metric: str, at: int, label: str) -> float:
     return seen.lately(metric, lambda name: name[at] == label)
 
 
+def _waited_for(seen: Glance, result: str) -> float:
+    return seen.lately("http_requests", lambda name: name[4] == result and name[1] != WARM_UP)
+
+
 def _ratios(results: Mapping[str, float], spoken: float) -> Mapping[str, float | None]:
     """Of all that was spoken, what came from where; joined: what others' syntheses were shared with."""
     parts = {"memory": ("hit_memory",), "redis": ("hit_redis",), "joined": ("collapsed",)}
@@ -85,7 +90,7 @@ def _ratios(results: Mapping[str, float], spoken: float) -> Mapping[str, float |
 
 
 def _first_bytes(seen: Glance, group: str) -> Spread:
-    return seen.times("http_time_to_first_byte_seconds", lambda name: name[2] in GROUPS[group])
+    return seen.times("http_time_to_first_byte_seconds", lambda name: name[2] in GROUPS[group] and name[1] != WARM_UP)
 
 
 def _quantiles(spread: Spread) -> Mapping[str, float | None]:

@@ -8,6 +8,7 @@ formulas: docs/slo.md.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from edgecache.cache.status import WARM_UP
 from edgecache.measures.ladder import Spread
 from edgecache.ops.families import PREFIX
 from edgecache.ops.gathering import Counts, Figure, Name
@@ -44,7 +45,7 @@ def sorted_out(counts: Counts) -> Counts:
 def _whose(name: Name, figure: Figure) -> Iterator[tuple[Name, Figure]]:
     """To whom these events belong."""
     match (name[0].removeprefix(PREFIX), *name[1:]):
-        case ("http_time_to_first_byte_seconds", _, cache) if cache in _SUBJECTS:
+        case ("http_time_to_first_byte_seconds", route, cache) if cache in _SUBJECTS and route != WARM_UP:
             yield (_FIRST_BYTE, _SUBJECTS[cache]), figure
         case ("cluster_first_audio_seconds", cluster):
             yield (_FIRST_BYTE, f"cluster:{cluster}"), figure
