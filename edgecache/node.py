@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgecache.cache.purges import Purges
 from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
@@ -43,6 +44,7 @@ from edgecache.ops.heart import Heart
 from edgecache.ops.measured import Book
 from edgecache.ops.watching import Watching
 from edgecache.own_redis import private_redis
+from edgecache.purging import Purging
 from edgecache.settings import Settings
 from edgecache.store.memory import MemoryTier
 from edgecache.store.redis import RedisTier
@@ -75,6 +77,8 @@ class Node:
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=log.cluster_changed)
         self._memory = MemoryTier(settings.cache.memory)
+        self.purges = Purges()
+        self._purging = Purging(settings, self.purges, self.clock)
         self._private: PrivateRedis | None = None
         self._redis: RedisTier | None = None
         self._server: Server | None = None
@@ -93,6 +97,7 @@ class Node:
             "drain cluster": self._drain_cluster,
             "accept": self._accept_for,
             "measures": self._measures,
+            **self._purging.calls,
         }
 
     def __repr__(self) -> str:
@@ -116,19 +121,22 @@ class Node:
         self._heart.start()
         cache, freshness = self.settings.cache, self.settings.cache.freshness
         self._redis = await self._connect_redis()
-        self.tiers = Tiers(self._memory, self._redis, freshness, self.clock)
+        self.tiers = Tiers(self._memory, self._redis, freshness, self.clock, self.purges)
         await self.tiers.start()
         await self._fleet.start()
         self.fills = Fills(
             self.settings.fills, self._fleet, self.tiers.keep, self.clock, self.settings.timeouts.first_byte_s
         )
+        self.fills.purges = self.purges
         self.edge = Edge(cache.key, freshness, self.tiers, self.fills, self.clock)
+        await self._purging.start(self._memory, self.tiers, self.fills, self.edge)
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
         url = access.url if access.url not in (None, "off") else self._berth.redis_url
         if url is None and not self._berth.supervised:
             self._private, url = await private_redis(self.settings)
+        self._purging.connect(url)
         return None if url is None else RedisTier(access, naming, self.clock, url=url, on_change=log.redis_changed)
 
     async def _listen(self) -> None:
@@ -227,6 +235,7 @@ class Node:
         if self._admin is not None:
             await self._admin.close()
         await self._fleet.close()
+        await self._purging.close()
         if hasattr(self, "tiers"):
             await self.tiers.close()
         if self._private is not None:

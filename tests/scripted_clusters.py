@@ -52,6 +52,7 @@ class Reply:
     framed: bool = True
     before: Sequence[Step] = ()
     more: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def play(step: Step) -> None:
@@ -72,6 +73,7 @@ class ScriptedAnswer:
     def __init__(self, reply: Reply) -> None:
         self.media_type = reply.media_type
         self.framed = reply.framed
+        self.headers = reply.headers
         self._more = reply.more
         self._steps = reply.steps
         self.open = True

@@ -67,7 +67,7 @@ async def test_every_route_asks_for_the_token_but_those_for_health() -> None:
     assert {route.path for route in ROUTES if route.open} == OPEN
     async with listening(Alone({"ready": told}), TOKEN) as client:
         for route in ROUTES:
-            path = route.path.replace("{cluster}", "c").replace("{call:drain|resume}", "drain")
+            path = route.path.replace("{cluster}", "c").replace("{key}", "k").replace("{call:drain|resume}", "drain")
             async with client.request(route.method, path) as answer:
                 assert (answer.status == 401) == (not route.open), route.path
 

@@ -1,6 +1,7 @@
 """What is to be done with what a store found: hit, stale or miss. Pure.
 
-Keeps rule 1: a recording is served only if the utterance and namespace stored with it equal those asked for.
+Keeps rule 1: a recording is served only if the utterance and namespace stored with it equal those asked for. And what was
+purged is a miss, or stale, wherever it is found.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from enum import Enum
 import msgspec
 
 from edgecache.cache.key import Key
+from edgecache.cache.purges import Kind, Purges
 from edgecache.cache.recording import Recording
 from edgecache.option import option
 
@@ -89,7 +91,12 @@ class Miss(msgspec.Struct, frozen=True):
 Verdict = Hit | Stale | Miss
 
 
-def judge(asked: Asked, found: Recording | None, policy: Freshness, wall_now: float) -> Verdict:
+_NONE_PURGED = Purges()
+
+
+def judge(
+    asked: Asked, found: Recording | None, policy: Freshness, wall_now: float, purges: Purges = _NONE_PURGED
+) -> Verdict:
     """What may be done with what was found. Another utterance's recording under our key is a miss, and counted."""
     if found is None:
         return Miss(Reason.URI_MISS)
@@ -97,6 +104,10 @@ def judge(asked: Asked, found: Recording | None, policy: Freshness, wall_now: fl
         return Miss(Reason.URI_MISS, mismatch=True)
     age_s = max(0.0, wall_now - found.facts.made_at)
     ttl_s = policy.ttl_s - age_s
+    if found.facts.after_purge < purges.newest and (purged := purges.on(found)) is not None:
+        if purged is Kind.HARD:
+            return Miss(Reason.URI_MISS)
+        ttl_s = min(ttl_s, 0.0)
     if ttl_s > 0:
         return Hit(found, age_s, ttl_s)
     if age_s < policy.lifetime_s:

@@ -31,7 +31,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     media_type: as the cluster gave it. container: as the bytes say ("wav", "mp3", "ogg/opus", "flac", "pcm").
     duration_ms, sample_rate_hz, channels: None when the bytes do not say. made_at: Unix seconds. made_in_ms: how long
     the cluster took to the last byte. etag: xxh3-128 of the audio, in hex. timings: when which word is heard; a
-    recording that was made before there were any, or by a cluster that tells none, has none.
+    recording that was made before there were any, or by a cluster that tells none, has none. tags: as the cluster put
+    them on it. after_purge: the serial of the newest purge that was known when it was begun.
     """
 
     media_type: str
@@ -45,6 +46,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cluster: str
     etag: str
     timings: Timings = Timings()
+    tags: tuple[str, ...] = ()
+    after_purge: int = 0
 
 
 class Recording(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +63,9 @@ class Recording(msgspec.Struct, frozen=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """What it weighs in a tier: its bytes and about what Python adds."""
-        return len(self.audio) + len(self.canonical) + self.facts.timings.size_bytes + OVERHEAD_BYTES
+        facts = self.facts
+        tag_bytes = sum(len(tag) + TAG_BYTES for tag in facts.tags) if facts.tags else 0
+        return len(self.audio) + len(self.canonical) + facts.timings.size_bytes + tag_bytes + OVERHEAD_BYTES
 
     def __repr__(self) -> str:
         return f"<Recording {self.key[:8]} {self.facts.container} {len(self.audio)} bytes>"
@@ -68,6 +73,8 @@ class Recording(msgspec.Struct, frozen=True, gc=False):
 
 #: A recording's Python objects and its place in the memory tier (measured: bench.memory).
 OVERHEAD_BYTES = 1024
+#: What Python adds to a tag.
+TAG_BYTES = 57
 
 _facts_encoder = msgspec.msgpack.Encoder()
 _facts_decoder = msgspec.msgpack.Decoder(Facts)

@@ -3,7 +3,8 @@
 Keeps rules 1 and 7. What a request's bytes ask for is remembered, in two memos: whole requests as they were received, and
 what was asked for (namespace, target and body). A memo leads to a key and to decisions already taken, and never past one
 that time can change: the keyring must be the one that admitted the request, the edge must not be draining, the recording
-must be in a store now, hold the canonical utterance asked for, and be fresh. Nothing is decided here: `Keyring`,
+must be in a store now, hold the canonical utterance asked for, be fresh, and nothing may have been purged since it was
+found to be so. Nothing is decided here: `Keyring`,
 `lookup.judge`, `delivery.head` and `delivery.ranges` do, for both lanes. It learns from the other lane: what aiohttp
 answered with a hit is what these bytes ask for. It does not know sockets: `delivery.connection` sends what it says.
 """
@@ -100,6 +101,7 @@ class Lane:
         self._ways = ways
         self._edge, self._gate = ways.edge, ways.gate
         self._peek, self._still = ways.edge.peek, ways.edge.still
+        self._purges = ways.edge.purges
         self._log, self._readiness = ways.log, ways.readiness
         #: When something is received.
         self.now = ways.clock.monotonic
@@ -142,6 +144,7 @@ class Lane:
             or seen.ring is not self._gate.ring
             or seen.conditions is not None
             or ready.tier is not Tier.MEMORY
+            or ready.purges != self._purges.changes
             or self._readiness.draining
         ):
             return None
@@ -210,7 +213,7 @@ class Lane:
             return None
         if (
             ready is not None
-            and ready.serves(recording, Tier.MEMORY, wall_now)
+            and ready.serves(recording, Tier.MEMORY, wall_now, self._purges.changes)
             and recording.canonical == asked.canonical
             and recording.namespace == asked.namespace
             and seen.conditions is None
@@ -225,8 +228,9 @@ class Lane:
             return self._narrowed(seen, seen.conditions, found, began_s)
         said, wall_now = seen.said, self._wall()
         ready = said.prepared
-        if ready is None or not ready.serves(found.recording, found.tier, wall_now):
-            ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now)
+        purges = self._purges.changes
+        if ready is None or not ready.serves(found.recording, found.tier, wall_now, purges):
+            ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now, purges)
             said.count = None
         return self._whole(seen, ready, found.recording, began_s)
 

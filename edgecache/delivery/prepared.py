@@ -24,7 +24,10 @@ _DURATIONS = [duration(hundredths / 100).encode() for hundredths in range(1000)]
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A head with two gaps, of this recording from this tier, true from `from_s` to before `until_s` (Unix seconds)."""
+    """A head with two gaps, of this recording from this tier, true from `from_s` to before `until_s` (Unix seconds).
+
+    purges: how often anything had been purged when it was found to be a hit.
+    """
 
     facts: Facts
     tier: Tier
@@ -33,13 +36,15 @@ class Prepared(msgspec.Struct, frozen=True):
     first: bytes
     second: bytes
     third: bytes
+    purges: int = 0
 
-    def serves(self, recording: Recording, tier: Tier, wall_now: float) -> bool:
+    def serves(self, recording: Recording, tier: Tier, wall_now: float, purges: int = 0) -> bool:
         """Whether every word is true of this recording now, as it was found to be a hit before."""
         return (
             self.from_s <= wall_now < self.until_s
             and (self.facts is recording.facts or self.facts == recording.facts)
             and self.tier is tier
+            and self.purges == purges
         )
 
     def head(self, elapsed_s: float, request_id: str) -> bytes:
@@ -49,12 +54,12 @@ class Prepared(msgspec.Struct, frozen=True):
         return b"".join((self.first, took, self.second, request_id.encode(), self.third))
 
 
-def prepare(node: str, found: Recorded, method: str, wall_now: float) -> Prepared:
+def prepare(node: str, found: Recorded, method: str, wall_now: float, purges: int = 0) -> Prepared:
     """The head of this hit, served whole."""
     whole = Reply(200, {}, found.recording.audio)
     first, second, third = spelled(whole, recorded(node, found, method, _GAP), _GAP, wall_now).split(_GAP.encode())
     until_s = min(floor(wall_now) + 1, wall_now + 1 - found.age_s % 1, wall_now + found.ttl_s % 1)
-    return Prepared(found.recording.facts, found.tier, wall_now, until_s, first, second, third)
+    return Prepared(found.recording.facts, found.tier, wall_now, until_s, first, second, third, purges)
 
 
 def spelled(reply: Reply, headers: Mapping[str, str], request_id: str, wall_now: float) -> bytes:

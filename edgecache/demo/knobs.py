@@ -40,6 +40,7 @@ class Knobs:
     json_error: bool = option(False, "Status 200 and a JSON error as the body.")
     empty: bool = option(False, "Status 200 and no audio.")
     lie: bool = option(False, "Says audio/mpeg and sends JSON.")
+    tags: str = option("", "Tags that it puts on its answers: `Surrogate-Key`, with spaces between.")
     take: bool = option(False, "The same request sounds different each time.")
     bytes: int = option(0, "Tone voice: how long the whole body is; 0: as the text.", minimum=0, maximum=1 << 28)
 

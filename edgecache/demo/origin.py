@@ -229,6 +229,8 @@ class Origin:
         if asked.knobs.unframed:
             response.force_close()
         response.headers["Content-Type"] = speaking.media_type(asked)
+        if asked.knobs.tags:
+            response.headers["Surrogate-Key"] = asked.knobs.tags
         if speaking.tells_timings(asked):
             response.headers[TIMINGS_HEADER] = f"/v1/timings/{secrets.token_urlsafe(12)}"
         await response.prepare(request)

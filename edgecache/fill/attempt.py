@@ -12,6 +12,7 @@ from typing import Protocol, assert_never
 
 from edgecache.cache.lookup import Asked
 from edgecache.cache.recording import Facts, Recording, etag
+from edgecache.cache.tags import TooMany, tags
 from edgecache.clock import Clock
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.routing import Whose
@@ -35,6 +36,8 @@ class Answer(Protocol):
     def media_type(self) -> str: ...
     @property
     def framed(self) -> bool: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
     def chunks(self) -> AsyncGenerator[bytes, None]: ...
     async def more(self) -> bytes: ...
 
@@ -73,8 +76,8 @@ class Terms:
 
     clusters: Clusters
     clock: Clock
-    #: Stores what a flight turned out to be, unless it is outdated.
-    keep: Callable[[Flight, Recording], None]
+    #: Stores what a flight turned out to be, unless it is outdated; False: it was purged meanwhile.
+    keep: Callable[[Flight, Recording], bool]
     max_rendering_bytes: int
     first_audio_s: float
     #: Counts so many more bytes as held by this node; False when they may not be.
@@ -201,23 +204,31 @@ class Attempt:
             self.flight.heard(*self._heard)
 
     def _head(self, answer: Answer, first_byte_s: float) -> Head:
+        try:
+            put_on, findable = tags(answer.headers), True
+        except TooMany:
+            put_on, findable = (), False
         return Head(
             media_type=answer.media_type,
             cluster=self.chosen.cluster,
             first_byte_s=first_byte_s,
             first_audio_s=self.elapsed_s,
-            stored=self.order.store and answer.framed,
+            stored=self.order.store and answer.framed and findable,
+            tags=put_on if findable else None,
         )
 
     def _finish(self, framed: bool, head: Head | None, measured: Measured, timings: Timings) -> None:
         flight = self.flight
         if head is None:
             raise self._fault(Fault.NOT_AUDIO, "empty_audio")
-        match ending(framed=framed, measured=measured, wanted=self.order.store):
+        match ending(framed=framed, measured=measured, wanted=self.order.store, findable=head.tags is not None):
             case Seal():
                 recording = self._recording(head, measured, timings)
-                self._terms.keep(flight, recording)
-                flight.seal(recording)
+                if self._terms.keep(flight, recording):
+                    flight.seal(recording)
+                else:
+                    flight.recording = recording  # it is heard to its end, with all that is told of it
+                    flight.end("purged")
             case EndUnstored(reason):
                 flight.end(reason)
             case BreakOff(reason):
@@ -241,6 +252,8 @@ class Attempt:
             cluster=head.cluster,
             etag=etag(audio),
             timings=timings,
+            tags=head.tags or (),
+            after_purge=self.flight.after_purge,
         )
         asked = self.order.asked
         return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)

@@ -136,6 +136,8 @@ class Edge:
         self._fills = fills
         self._clock = clock
         self._finding: dict[Key, Question] = {}
+        #: What was purged: judged by at every look.
+        self.purges = fills.purges
         #: What memory has, still to be judged; and whether it still has what was judged before.
         self.peek, self.still = tiers.peek, tiers.still
         self.counters = Counters()
@@ -180,7 +182,7 @@ class Edge:
 
     def judged(self, asked: Asked, found: Recording) -> Recorded | None:
         """What memory has, if it is a hit. Counts nothing: what is none is asked for by `speak`."""
-        verdict = judge(asked, found, self._freshness, self._clock.wall())
+        verdict = self._verdict(asked, found)
         return _recorded(verdict, Tier.MEMORY) if isinstance(verdict, Hit) else None
 
     def fetch(self, asked: Asked, then: Callable[[Recorded | None], None]) -> bool:
@@ -233,13 +235,16 @@ class Edge:
         if found is None:
             tier = Tier.REDIS
             found = await self._tiers.find(asked.key)
-        verdict = judge(asked, found, self._freshness, self._clock.wall())
+        verdict = self._verdict(asked, found)
         return Explanation(
             asked, verdict, tier if found is not None else None, self._fills.flight(asked.key) is not None
         )
 
+    def _verdict(self, asked: Asked, found: Recording | None) -> Verdict:
+        return judge(asked, found, self._freshness, self._clock.wall(), self.purges)
+
     def _judge(self, asked: Asked, found: Recording | None) -> Verdict:
-        verdict = judge(asked, found, self._freshness, self._clock.wall())
+        verdict = self._verdict(asked, found)
         if isinstance(verdict, Miss) and verdict.mismatch:
             self.counters.mismatches += 1
         return verdict
@@ -252,7 +257,7 @@ class Edge:
         if not isinstance(verdict, Miss):
             return verdict, Tier.REDIS
         # Not `_judge`: a mismatch that memory has was counted when it was found.
-        return judge(asked, self._tiers.look(asked.key), self._freshness, self._clock.wall()), Tier.MEMORY
+        return self._verdict(asked, self._tiers.look(asked.key)), Tier.MEMORY
 
     def _may_have(self, key: Key) -> bool:
         """Whether Redis is worth asking: while speech is on its way, it isn't."""

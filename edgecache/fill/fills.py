@@ -8,8 +8,10 @@ It does not know HTTP towards clients, nor where recordings are kept.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from edgecache.cache.key import Key
+from edgecache.cache.purges import Kind, Purges, Subject
 from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
 from edgecache.errors import NodeError
@@ -21,6 +23,9 @@ from edgecache.fill.limits import FillLimits
 from edgecache.fill.orphans import Orphan, fate
 from edgecache.fill.priority import Priority
 from edgecache.fill.refusal import failed, full, stopping
+
+if TYPE_CHECKING:
+    from edgecache.cache.lookup import Asked
 
 
 class Fills:
@@ -36,6 +41,8 @@ class Fills:
     ) -> None:
         self._limits = limits
         self._keep_recording = keep
+        #: What was purged; in a node, all its parts have the same.
+        self.purges = Purges()
         terms = Terms(
             clusters=clusters,
             clock=clock,
@@ -49,6 +56,8 @@ class Fills:
         self.asking = Asking(limits, terms, self.admission)
         #: Flights that may be joined, the oldest first: more than one if clients asked for new takes meanwhile.
         self._takes: dict[Key, list[Flight]] = {}
+        #: What these are to get.
+        self._asked: dict[Flight, Asked] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
         #: Flights that are over, but still read by someone: their bytes are held too.
         self._lingering: set[Flight] = set()
@@ -78,9 +87,22 @@ class Fills:
         return len(self._tasks)
 
     def flight(self, key: Key) -> Flight | None:
-        """The flight for this key, if there is one; only a look. The newest take, if newer than what was kept."""
+        """The flight for this key, if there is one; only a look. The newest take, if newer than what was kept or purged."""
         takes = self._takes.get(key)
-        return takes[-1] if takes and not takes[-1].outdated else None
+        return takes[-1] if takes and not takes[-1].outdated and self.purged(takes[-1]) is None else None
+
+    def purged(self, flight: Flight) -> Kind | None:
+        """Whether it was begun before a purge that it falls under, or may: then it is neither joined nor kept."""
+        if flight.after_purge >= self.purges.newest:
+            return None
+        asked, head = self._asked[flight], flight.head
+        known = (None, None) if head is None else (head.cluster, head.tags)
+        return self.purges.about(Subject(asked.key, asked.namespace, asked.canonical, flight.after_purge, *known))
+
+    @property
+    def purged_under_way(self) -> int:
+        """How many flights go on only for those who hear them already."""
+        return sum(self.purged(flight) is not None for flight in self._tasks.values())
 
     def join(self, key: Key, priority: Priority = Priority.INTERACTIVE) -> Flight | None:
         """The flight for this key, if there is one; from now on it is at least as urgent as this."""
@@ -98,7 +120,9 @@ class Fills:
         """A new flight. alone: nobody may join it. NodeError: there are too many already."""
         self._admit()
         flight = Flight(order.asked.key, order.priority)
+        flight.after_purge = self.purges.newest
         flight.left = lambda left: self._left(left, order)
+        self._asked[flight] = order.asked
         if not alone:
             self._takes.setdefault(flight.key, []).append(flight)
         self.led += 1
@@ -183,7 +207,7 @@ class Fills:
             characters=len(order.utterance.text),
             others=flight.others,
             asked=not self.admission.is_waiting(flight),
-            stored=order.store if flight.head is None else flight.head.stored,
+            stored=(order.store if flight.head is None else flight.head.stored) and self.purged(flight) is None,
             heard_bytes=flight.rendering.length,
         )
         decided = fate(orphan, self._limits, pressed=self.admission.pressed)
@@ -195,15 +219,18 @@ class Fills:
 
     # How flights end.
 
-    def _keep(self, flight: Flight, recording: Recording) -> None:
-        """Keeps a take, unless one that began later is kept already."""
+    def _keep(self, flight: Flight, recording: Recording) -> bool:
+        """Keeps a take, unless one that began later is kept already. False: it was purged while it was under way."""
+        if self.purged(flight) is not None:
+            return False
         if flight.outdated:
-            return
+            return True
         for earlier in self._takes[flight.key]:
             if earlier is flight:
                 break
             earlier.outdated = True
         self._keep_recording(recording)
+        return True
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
@@ -214,6 +241,7 @@ class Fills:
         else:
             self._held_bytes -= flight.rendering.length
         self._forget(flight)
+        del self._asked[flight]
         if self._orphans.pop(flight, None) is not None:
             self.orphans_finished += 1
         match flight.state:

@@ -63,6 +63,8 @@ class Head:
     first_byte_s: float
     first_audio_s: float
     stored: bool
+    #: None: more than can be kept.
+    tags: tuple[str, ...] | None = ()
 
 
 class Rendering:
@@ -108,6 +110,7 @@ class Flight:
 
     __slots__ = (
         "_waiters",
+        "after_purge",
         "arrived_s",
         "error",
         "head",
@@ -143,6 +146,8 @@ class Flight:
         self.heard_s = self.arrived_s = 0.0
         #: Whether a take that began later has been kept already.
         self.outdated = False
+        #: The serial of the newest purge that was known when it was begun.
+        self.after_purge = 0
         self._waiters: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:

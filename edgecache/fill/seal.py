@@ -30,14 +30,16 @@ class BreakOff:
 Ending = Seal | EndUnstored | BreakOff
 
 
-def ending(*, framed: bool, measured: Measured, wanted: bool) -> Ending:
+def ending(*, framed: bool, measured: Measured, wanted: bool, findable: bool = True) -> Ending:
     """How a flight ends whose upstream's body is over.
 
     framed: HTTP itself said where the body ends (a close-delimited body looks the same when it is cut). wanted: nobody
-    asked for it not to be stored.
+    asked for it not to be stored. findable: all its tags can be kept, so that a purge by one of them would find it.
     """
     if not framed:
         return EndUnstored("unframed") if measured.complete else BreakOff(measured.why)
     if not measured.complete:
         return EndUnstored(measured.why)
-    return Seal() if wanted else EndUnstored("no-store")
+    if not wanted:
+        return EndUnstored("no-store")
+    return Seal() if findable else EndUnstored("too-many-tags")

@@ -147,6 +147,17 @@ def decode(canonical: bytes) -> dict[str, Value]:
     return dict(_pairs(content))
 
 
+def word(canonical: bytes, name: str) -> str:
+    """One field of a canonical form, without decoding the others; empty if it is absent, or no text."""
+    sought, at = name.encode(), 1 + 1 + _LENGTH.size
+    while at < len(canonical):
+        _, found, at = _part(canonical, at)
+        tag, content, at = _part(canonical, at)
+        if found == sought:
+            return content.decode("utf-8", "replace") if tag == b"s" else ""
+    return ""
+
+
 def _part(encoded: bytes, start: int) -> tuple[bytes, bytes, int]:
     head = start + 1 + _LENGTH.size
     if head > len(encoded):

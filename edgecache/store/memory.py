@@ -43,6 +43,7 @@ class Counters:
     evicted: int = 0
     expired: int = 0
     refused: int = 0
+    purged: int = 0
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -162,11 +163,16 @@ class MemoryTier:
             self._add(key, _Place(recording, expires_at, before.in_main, before.frequency))
         return True
 
+    def keys(self) -> list[Key]:
+        """All keys under which there is something now."""
+        return list(self._places)
+
     def discard(self, key: Key) -> bool:
-        """Drop the recording under this key; whether there was one."""
+        """Drop the recording under this key, by order; whether there was one."""
         place = self._places.get(key)
         if place is not None:
             self._remove(key, place)
+            self.counters.purged += 1
         return place is not None
 
     def _add(self, key: Key, place: _Place) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
+from edgecache.cache.purges import Kind, Purges
 from edgecache.cache.recording import Facts, Recording
 from edgecache.clock import Clock
 from edgecache.option import option
@@ -74,11 +75,14 @@ class Shared(Protocol):
 class Tiers:
     """Memory, then Redis."""
 
-    def __init__(self, memory: Memory, redis: Shared | None, freshness: Freshness, clock: Clock) -> None:
+    def __init__(
+        self, memory: Memory, redis: Shared | None, freshness: Freshness, clock: Clock, purges: Purges | None = None
+    ) -> None:
         self._memory = memory
         self._redis = redis
         self._freshness = freshness
         self._clock = clock
+        self._purges = Purges() if purges is None else purges
         self._discards = 0
         #: What memory has; never suspends. Its own methods, with nothing in between: every hit comes by here.
         self.peek, self.still = memory.get, memory.still
@@ -117,11 +121,11 @@ class Tiers:
         return None if self._redis is None else await self._redis.get(key)
 
     def settle(self, found: Recording, discards: int) -> Recording:
-        """Copies what Redis had to memory, unless a newer rendering was kept meanwhile, or any discarded."""
+        """Copies what Redis had to memory, unless it was purged, a newer one was kept meanwhile, or any discarded."""
         held = self.look(found.key)
-        if held is not None and held.facts.made_at >= found.facts.made_at:
+        if held is not None and _newness(held.facts) >= _newness(found.facts):
             return held
-        if discards == self._discards:
+        if discards == self._discards and self._purges.on(found) is not Kind.HARD:
             self._memory.put(found, self._expires_at(found), self._clock.wall())
         return found
 
@@ -141,6 +145,11 @@ class Tiers:
 
     def _expires_at(self, recording: Recording) -> float:
         return recording.facts.made_at + self._freshness.lifetime_s
+
+
+def _newness(facts: Facts) -> tuple[int, float]:
+    """A rendering that was begun after a purge is newer than one before it, whatever the clocks of their nodes say."""
+    return facts.after_purge, facts.made_at
 
 
 class Question:
