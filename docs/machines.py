@@ -59,6 +59,16 @@ MACHINES = (
         "Whether Redis is asked at all. While it is open nobody waits for Redis; half open, one question is on its way.",
     ),
     Machine(
+        "edgecache.ops.modes",
+        "The mode of an edge",
+        "Of one worker; the daemon's is the gravest of its workers'. The event is the gravest of the causes that hold.",
+    ),
+    Machine(
+        "edgecache.measures.holding",
+        "A condition",
+        "A cause of a mode, or a threshold of shedding. `lasted` says that it was seen, or gone, for long enough.",
+    ),
+    Machine(
         "edgecache.ops.objectives",
         "An objective",
         "How a promise stands. A value past a threshold is followed at once; `eased` says that it has been well below the "

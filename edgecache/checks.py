@@ -182,6 +182,8 @@ class Checks:
                 "fills.max_held",
                 settings.fills.max_held_bytes,
             ),
+            ("fills.shed.lag_later", settings.fills.shed.lag_later_s, "fills.shed.lag", settings.fills.shed.lag_s),
+            ("fills.shed.held_later", settings.fills.shed.held_later, "fills.shed.held", settings.fills.shed.held),
             *self._thresholds(),
         )
         if settings.fills.deadline_s is not None:

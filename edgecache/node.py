@@ -40,8 +40,8 @@ from edgecache.ops import log, startup, systemd
 from edgecache.ops.admin import Admin
 from edgecache.ops.daemon import NOTHING, Alone, Call, Told
 from edgecache.ops.gathering import packed
-from edgecache.ops.heart import Heart
 from edgecache.ops.measured import Book
+from edgecache.ops.pulse import Pulse, causes
 from edgecache.ops.watching import Watching
 from edgecache.own_redis import private_redis
 from edgecache.purging import Purging
@@ -73,7 +73,7 @@ class Node:
         self.gate = Gate(_keyring(settings))
         self.tally = Tally()
         self.lag = Lag()
-        self._heart = Heart(self.lag)
+        self._pulse = Pulse(self.lag, self.clock, self.readiness)
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=log.cluster_changed)
         self._memory = MemoryTier(settings.cache.memory)
@@ -118,7 +118,7 @@ class Node:
         self._background.append(asyncio.create_task(work, name="background"))
 
     async def _start_parts(self) -> None:
-        self._heart.start()
+        self._pulse.start()
         cache, freshness = self.settings.cache, self.settings.cache.freshness
         self._redis = await self._connect_redis()
         self.tiers = Tiers(self._memory, self._redis, freshness, self.clock, self.purges)
@@ -130,6 +130,9 @@ class Node:
         self.fills.purges = self.purges
         self.edge = Edge(cache.key, freshness, self.tiers, self.fills, self.clock)
         await self._purging.start(self._memory, self.tiers, self.fills, self.edge)
+        self._pulse.causes = causes(
+            self._redis, self._fleet, lambda: self.fills.pressed(self.lag.last_s), self.readiness
+        )
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
@@ -207,6 +210,7 @@ class Node:
     async def drain(self) -> None:
         """Stops accepting and lets what is under way finish, within the drain time."""
         self.readiness.draining = True
+        self._pulse.feel()
         if not self._berth.supervised:
             systemd.notify("STOPPING=1")
         self._stop_listening()
@@ -226,7 +230,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._stop_listening()
-        self._heart.stop()
+        self._pulse.stop()
         if hasattr(self, "fills"):
             await self.fills.close()
         if self._server is not None:
@@ -276,6 +280,7 @@ class Node:
             book.connections(len(self._server.connections), self.settings.limits.connections, self._server.startup)
         answered = 0 if self._server is None or self._server.lane is None else self._server.lane.answered
         book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
+        book.standing(self._pulse.mode, self._pulse.causes_told)
         book.process(len(asyncio.all_tasks()))
         errors = [msgspec.structs.asdict(each) for each in self.tally.errors]
         return {"worker": self._name, "counts": packed(book.counted.figures), "errors": errors}
@@ -307,6 +312,7 @@ class Node:
             "version": version("edgecache"),
             "uptime_s": round(self.clock.monotonic() - self._began_s, 1),
             "draining": self.readiness.draining,
+            "standing": {"pid": os.getpid(), **self._pulse.told()},
             "tiers": tiers,
             "fills": self.fills.status(),
             "record_mismatches": self.edge.counters.mismatches,

@@ -31,7 +31,7 @@ CORE = (
     *("delivery/accept.py", "delivery/framer.py", "delivery/sse.py", "delivery/protobuf.py"),
     *("delivery/talk.py", "delivery/handshake.py", "delivery/urgency.py"),
     *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),
-    *("ops/whole.py", "ops/restarts.py"),
+    *("ops/whole.py", "ops/restarts.py", "ops/modes.py", "fill/shedding.py"),
 )
 #: Sockets, clocks, logs, chance and the process: the shell's.
 SHELL_ONLY = {"aiohttp", "redis", "socket", "time", "datetime", "logging", "random", "secrets", "os", "subprocess"}

@@ -25,6 +25,8 @@ from edgecache.clusters.wire import Malformed, Peer, Reading, Stage
 MAX_UNREAD_BYTES = 256 << 10
 #: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
 CLOCK_S = 0.002
+#: A timer that comes so late says that this process stood still, or was stopped: whoever is waited for has a moment more.
+OUR_FAULT_S, MOMENT_S = 0.2, 0.05
 #: Where Linux has the smoothed round trip in its `struct tcp_info`, in microseconds (include/uapi/linux/tcp.h).
 _TCPI_RTT = struct.Struct("@68xI")
 
@@ -98,6 +100,8 @@ class Line(asyncio.Protocol):
         self._held_back = False
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
+        #: Whether the time that is over was given a moment more.
+        self._forgiven = False
 
     def __repr__(self) -> str:
         return f"<Line {self.peer.host}:{self.peer.port} {self.state.value}>"
@@ -243,7 +247,7 @@ class Line(asyncio.Protocol):
         return unread[0] if len(unread) == 1 else b"".join(unread)
 
     async def _wait(self, due_at: float) -> None:
-        self._late = False
+        self._late, self._forgiven = False, self._loop.time() > due_at
         self._watch(due_at)
         waiter = self._waiter = self._loop.create_future()
         try:
@@ -271,6 +275,9 @@ class Line(asyncio.Protocol):
             self._watch(self._due_at)
         elif self.state is State.IDLE:
             self.drop()
+        elif self._waiter is not None and not self._forgiven and self._loop.time() - self._due_at > OUR_FAULT_S:
+            self._forgiven = True  # it is we who are late, and what was said meanwhile is still to be read
+            self._watch(self._loop.time() + MOMENT_S)
         elif self._waiter is not None:
             self._late = True
             self._wake()

@@ -342,10 +342,16 @@ class Fleet:
     def ready(self) -> bool:
         """Whether at least one upstream is there and was heard of."""
         now = self._clock.monotonic()
-        return any(
-            each.health.state is not State.EJECTED and (each.answered or each.rtt.value(now) is not None)
-            for each in self._members.values()
-        )
+        return any(each.health.state is not State.EJECTED and each.heard(now) for each in self._members.values())
+
+    @property
+    def lost(self) -> str:
+        """Why no upstream can be asked; empty: one can. One on trial is not back yet."""
+        now, rows = self._clock.monotonic(), self._members.values()
+        if any(each.health.state is State.UP and not each.drained and each.heard(now) for each in rows):
+            return ""
+        told = (f"{each.name} {'drained' if each.drained else each.told_state}" for each in rows)
+        return f"no cluster can be asked: {', '.join(told)}"
 
     def status(self) -> list[UpstreamStatus]:
         """Every upstream, in the operator's order, and what would become of a request that no route bars."""

@@ -79,6 +79,15 @@ class Member:
     def __post_init__(self) -> None:
         self.health = Health(self.policy)
 
+    def heard(self, now: float) -> bool:
+        """Whether it has answered, or was measured."""
+        return self.answered or self.rtt.value(now) is not None
+
+    @property
+    def told_state(self) -> str:
+        """How it is, in a word: one that is up may not have been heard of yet."""
+        return "not heard of" if self.health.state is State.UP else self.health.state.value
+
     def limit(self, now: float) -> int:
         """How many requests it may be asked at once, now: fewer for a while after it came back."""
         return max(1, int(self.most * self.health.warmth(now)))

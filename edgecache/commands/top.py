@@ -63,6 +63,7 @@ def _console(stream: TextIO) -> Console:
 def _head(said: Mapping[str, Any]) -> Text:
     saved, memory = said["saved"], said["tiers"]["memory"]
     lines = (
+        f"mode {_mode(said['mode'])}",
         f"{said['requests_per_s']:.1f} requests/s over {said['window_s']:.0f} s   {said['workers']} workers   "
         f"{said['connections']} connections   {said['fills']['in_flight']} fills   lag p99 {_ms(said['lag_ms']['p99'])} ms",
         f"saved {saved['syntheses']} syntheses, {saved['characters']} characters, {saved['speech_s']:.1f} s of speech   "
@@ -70,6 +71,11 @@ def _head(said: Mapping[str, Any]) -> Text:
         f"{memory['capacity_bytes'] / 2**20:.0f} MiB",
     )
     return Text("\n".join(lines))
+
+
+def _mode(told: Mapping[str, Any]) -> str:
+    others = [cause for cause in told["causes"] if cause != told["now"]]
+    return str(told["now"]) + (f" ({', '.join(others)} too)" if others else "")
 
 
 def _sources(said: Mapping[str, Any]) -> Table:

@@ -322,7 +322,7 @@ class Http:
         async def ready(exchange: Exchange) -> web.StreamResponse:
             checks = {name: tell() for name, tell in readiness.checks.items()}
             checks["draining"] = "this edge is stopping" if readiness.draining else ""
-            return await _told(exchange, checks)
+            return await _told(exchange, checks, mode=readiness.mode)
 
         async def started(exchange: Exchange) -> web.StreamResponse:
             return await _told(exchange, {"started": "" if readiness.started else "still starting"})
@@ -335,9 +335,9 @@ def _key_in(path: str) -> str:
     return path.removeprefix(AUDIO_PATH).removesuffix(TIMINGS)
 
 
-async def _told(exchange: Exchange, checks: dict[str, str]) -> web.StreamResponse:
+async def _told(exchange: Exchange, checks: dict[str, str], **more: str) -> web.StreamResponse:
     failing = {name: why for name, why in checks.items() if why}
-    body = msgspec.json.encode({"status": "failing" if failing else "ok", "checks": checks})
+    body = msgspec.json.encode({"status": "failing" if failing else "ok", **more, "checks": checks})
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     return await exchange.send(503 if failing else 200, headers, body)
 

@@ -10,5 +10,7 @@ class Readiness:
 
     started: bool = False
     draining: bool = False
+    #: In which mode it is; told, and nothing that keeps clients away.
+    mode: str = "normal"
     #: Asked at each probe: what is in the way, by name; an empty text is fine.
     checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)

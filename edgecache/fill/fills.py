@@ -14,7 +14,6 @@ from edgecache.cache.key import Key
 from edgecache.cache.purges import Kind, Purges, Subject
 from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
-from edgecache.errors import NodeError
 from edgecache.fill.admission import Admission
 from edgecache.fill.asking import Asking
 from edgecache.fill.attempt import Clusters, Order, Terms
@@ -22,7 +21,8 @@ from edgecache.fill.flight import Flight, State
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.orphans import Orphan, fate
 from edgecache.fill.priority import Priority
-from edgecache.fill.refusal import failed, full, stopping
+from edgecache.fill.refusal import failed, stopping
+from edgecache.fill.shedding import Reason, Shedding
 
 if TYPE_CHECKING:
     from edgecache.cache.lookup import Asked
@@ -40,6 +40,8 @@ class Fills:
         first_audio_s: float = 5.0,
     ) -> None:
         self._limits = limits
+        self._clock = clock
+        self.shedding = Shedding(limits.shed, limits.max_held_bytes)
         self._keep_recording = keep
         #: What was purged; in a node, all its parts have the same.
         self.purges = Purges()
@@ -117,8 +119,8 @@ class Fills:
         return flight
 
     def lead(self, order: Order, *, alone: bool = False) -> Flight:
-        """A new flight. alone: nobody may join it. NodeError: there are too many already."""
-        self._admit()
+        """A new flight. alone: nobody may join it. NodeError: there is too much to do already."""
+        self._admit(order.priority)
         flight = Flight(order.asked.key, order.priority)
         flight.after_purge = self.purges.newest
         flight.left = lambda left: self._left(left, order)
@@ -144,11 +146,19 @@ class Fills:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def _admit(self) -> None:
+    def pressed(self, late_s: float) -> str:
+        """At a beat of the event loop that came so late: what is refused from now on, and why; empty: nothing is."""
+        now = self._clock.monotonic()
+        self.shedding.beat(late_s, now)
+        self.shedding.hold(self.held_bytes, now)
+        return self.shedding.why()
+
+    def _admit(self, priority: Priority) -> None:
+        now = self._clock.monotonic()
+        self.shedding.hold(self.held_bytes, now)
+        self.shedding.admit(priority, now)
         if len(self._tasks) >= self._limits.max_flights:
-            raise NodeError(503, "busy", "This edge has too many syntheses under way.", retry_after_s=1)
-        if self.held_bytes >= self._limits.max_held_bytes:
-            raise full()
+            raise self.shedding.refuse(Reason.FLIGHTS, priority)
 
     def _hold(self, more_bytes: int) -> bool:
         """Counts so many more bytes as held, if they may be."""
@@ -167,6 +177,7 @@ class Fills:
         return {
             "under_way": self.under_way,
             "held_bytes": self.held_bytes,
+            "shed": self.shedding.told(),
             "led": self.led,
             "joined": self.joined,
             "sealed": self.sealed,

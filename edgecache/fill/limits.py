@@ -1,8 +1,10 @@
 """What an operator says of fills: how many, who waits how long, what may be asked again, and what is given up."""
+# ruff: noqa: RUF009 - option() calls dataclasses.field(), which is what the rule asks for
 
 from dataclasses import dataclass
 from typing import Literal
 
+from edgecache.fill.shedding import Shed
 from edgecache.option import option
 
 
@@ -51,3 +53,4 @@ class FillLimits:
         400, "Nobody listens, and fills wait for room: a longer text than this is abandoned ...", minimum=0
     )
     orphan_kept_bytes: int = option(256 << 10, "... unless so much of its audio is there already.", minimum=0)
+    shed: Shed = option(Shed, "When new fills are refused at once, because there is too much to do.")

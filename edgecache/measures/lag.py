@@ -8,13 +8,13 @@ from edgecache.measures.ladder import Spread
 
 
 class Lag:
-    """What the beats were late. total_s: in all; spread: each beat; worst: (when it was known, how much) of late."""
+    """What the beats were late. total_s: in all; spread: each beat; last_s: the last one; worst: of late."""
 
-    __slots__ = ("_worst_at_s", "_worst_s", "spread", "total_s")
+    __slots__ = ("_worst_at_s", "_worst_s", "last_s", "spread", "total_s")
 
     def __init__(self) -> None:
         self.spread = Spread()
-        self.total_s = 0.0
+        self.total_s = self.last_s = 0.0
         self._worst_s = self._worst_at_s = 0.0
 
     def __repr__(self) -> str:
@@ -25,6 +25,7 @@ class Lag:
         late_s = max(0.0, now - due_s)
         self.spread.add(late_s)
         self.total_s += late_s
+        self.last_s = late_s
         if late_s >= self.recent_s(now):
             self._worst_s, self._worst_at_s = late_s, now
 

@@ -57,6 +57,8 @@ _PROMISE = ("slo", "subject")
 _ALL = (
     _gauge("build_info", "Which version this is, on which Python.", "version", "python", merge=Merge.LARGEST),
     _gauge("workers", "Processes that serve."),
+    _gauge("mode", "1 for the mode that the daemon is in: the gravest of its workers'.", "mode", merge=Merge.LARGEST),
+    _gauge("mode_causes", "Workers that have a cause to be in a mode, whatever else they have.", "mode"),
     # Requests.
     _counter("http_requests", "Exchanges that ended.", *_KIND),
     _counter("http_requests_broken", "Of these, the ones that the client was not given whole.", *_KIND),
@@ -83,6 +85,9 @@ _ALL = (
     _counter("fills", "Fills that ended, by how.", "outcome"),
     _counter("fills_unstored", "Fills that were heard whole and not stored, by why.", "reason"),
     _counter("fill_joins", "Requests that joined a fill that was under way."),
+    _counter(
+        "fills_shed", "Fills that were refused at once, by why and by how urgent they were.", "reason", "priority"
+    ),
     _gauge("fills_in_flight", "Fills under way."),
     _gauge("fill_held_bytes", "Bytes of renderings held for readers."),
     # What was not bought.

@@ -53,6 +53,7 @@ def glance(seen: Glance) -> Mapping[str, object]:
     return {
         "window_s": round(span_s, 1),
         "workers": int(seen.total("workers")),
+        "mode": _mode(seen),
         "connections": int(seen.total("http_connections")),
         "requests_per_s": round(sum(results.values()) / span_s, 2),
         "results_per_s": {result: round(many / span_s, 3) for result, many in results.items()},
@@ -71,6 +72,13 @@ def glance(seen: Glance) -> Mapping[str, object]:
         "resident_bytes": int(_of_process(seen, "process_resident_memory_bytes")),
         "open_fds": int(_of_process(seen, "process_open_fds")),
     }
+
+
+def _mode(seen: Glance) -> Mapping[str, object]:
+    """The daemon's mode, and for how many workers there is which cause."""
+    names = [name[1] for name, figure in seen.counts.items() if name[0] == PREFIX + "mode" and figure]
+    causes = {name[1]: figure for name, figure in seen.counts.items() if name[0] == PREFIX + "mode_causes" and figure}
+    return {"now": names[0] if names else "normal", "causes": causes}
 
 
 def _by(seen: Glance, metric: str, at: int, label: str) -> float:

@@ -4,6 +4,7 @@ A callback and no task: nothing else then stands between the loop's being free a
 """
 
 import asyncio
+from collections.abc import Callable
 
 from edgecache.measures.lag import Lag
 
@@ -12,10 +13,11 @@ BEAT_S = 0.1
 
 
 class Heart:
-    """One loop's. Construct, `start`, `stop`."""
+    """One loop's. Construct, `start`, `stop`. told: called after each beat."""
 
-    def __init__(self, lag: Lag) -> None:
+    def __init__(self, lag: Lag, told: Callable[[], None]) -> None:
         self._lag = lag
+        self._told = told
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -34,5 +36,6 @@ class Heart:
         def beat() -> None:
             self._lag.beat(due_s, loop.time())
             self._due(loop)
+            self._told()
 
         self._timer = loop.call_at(due_s, beat)

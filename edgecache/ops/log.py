@@ -161,6 +161,11 @@ def cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
     event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
 
 
+def mode_changed(before: str, after: str, reason: str, *, worse: bool) -> None:
+    """This process can do less than before, or more."""
+    event(logging.WARNING if worse else logging.INFO, "the mode changed", old=before, new=after, reason=reason)
+
+
 def redis_changed(state: object, reason: str) -> None:
     """Redis is asked, or no longer."""
     event(logging.WARNING, "Redis changed", state=getattr(state, "value", state), reason=reason)

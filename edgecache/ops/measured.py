@@ -7,17 +7,21 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
+from itertools import product
 from typing import Protocol
 
 from edgecache.cache.status import Result
 from edgecache.cache.tally import Count, Listened, Tally
 from edgecache.clusters.member import UpstreamStatus
 from edgecache.fill.fills import Fills
+from edgecache.fill.priority import Priority
+from edgecache.fill.shedding import Reason
 from edgecache.measures.ladder import Spread
 from edgecache.ops.families import PREFIX
 from edgecache.ops.gathering import Counted
+from edgecache.ops.modes import Mode
 
 _BEGAN_S = time.time()
 _STATES = ("up", "trial", "ejected")
@@ -118,6 +122,8 @@ class Book:
             self._add("fills", many, outcome)
         for reason, many in fills.unstored.items():
             self._add("fills_unstored", many, reason)
+        for why, priority in product(Reason, Priority):
+            self._add("fills_shed", fills.shedding.refused[why, priority], why.value, priority.word)
         self._add("fill_joins", fills.joined)
         self._add("fills_in_flight", fills.under_way)
         self._add("fill_held_bytes", fills.held_bytes)
@@ -154,6 +160,12 @@ class Book:
         self._add("fast_lane_answers", answered)
         self._add("cache_mismatches", mismatches)
         self._add("cache_stale", stale)
+
+    def standing(self, now: Mode, causes: Collection[Mode]) -> None:
+        """In which mode this worker is, and what else it has cause to be."""
+        for mode in Mode:
+            self._add("mode", float(mode is now), mode.value)
+            self._add("mode_causes", float(mode in causes), mode.value)
 
     def process(self, tasks: int) -> None:
         """What the system says of this process; on systems without /proc a part of it. tasks: of its event loop."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 
 from edgecache.clock import Clock
-from edgecache.ops import dashboard, metrics
+from edgecache.ops import dashboard, metrics, modes
 from edgecache.ops.daemon import Daemon, NoWorker, Route, json_answer
 from edgecache.ops.gathering import Counts, Gathering, unpacked
 from edgecache.ops.glance import Glance, glance
@@ -77,7 +77,7 @@ class Watching:
 
     def _digest(self, told: list[dict[str, Any]]) -> None:
         now = self._clock.monotonic()
-        self._counts = self._gathering.take({each["worker"]: unpacked(each["counts"]) for each in told})
+        self._counts = modes.one(self._gathering.take({each["worker"]: unpacked(each["counts"]) for each in told}))
         self._rows = self._watch.observe(self._counts, now)
         self._window.mark(self._counts, now)
         self._covers_s = {name: round(seconds, 1) for name, seconds in self._watch.covers_s(now).items()}

@@ -7,6 +7,8 @@ up is named here. It does not know what is counted, except for rows: requests by
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from edgecache.ops import modes
+
 Told = Mapping[str, Any]
 
 #: Of these the largest is told.
@@ -49,7 +51,9 @@ def status(told: Sequence[Told]) -> dict[str, Any]:
     """`/status` of the daemon."""
     rows = [row for each in told for row in each["requests"]]
     living = sum("uptime_s" in each for each in told)
-    return {"workers": living} | merged(told) | {"requests": requests(rows)}
+    standing = modes.of_daemon(each["standing"] for each in told if "standing" in each)
+    rest = [{name: told for name, told in each.items() if name != "standing"} for each in told]
+    return {"workers": living, **standing, **merged(rest), "requests": requests(rows)}
 
 
 def counted(told: Sequence[Told]) -> dict[str, Any]:

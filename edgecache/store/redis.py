@@ -27,6 +27,8 @@ from edgecache.store.tiers import RedisAccess
 MAX_VALUE_BYTES = 64 << 20
 #: A probe by hand may take longer than a hit.
 PROBE_TIMEOUT_S = 2.0
+#: Asks for what nobody keeps: that it answers is what is to be known.
+_LOOK = b"*2\r\n$3\r\nGET\r\n$17\r\nedgecache:nothing\r\n"
 _ETAG = re.compile("[0-9a-f]{32}")
 
 
@@ -73,6 +75,8 @@ class RedisTier:
         self._clock = clock
         self._on_change = on_change
         self._address = Address(where, access.password)
+        #: Why the breaker is open.
+        self._why = ""
         self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
         self._reads = Pipeline(self._address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
         self._writes = Connections(self._address, 1, access.connect_timeout_s)
@@ -86,6 +90,17 @@ class RedisTier:
     def state(self) -> BreakerState:
         """Whether Redis is asked at all."""
         return self._breaker.state
+
+    @property
+    def lost(self) -> str:
+        """Why Redis is not asked; empty: it is. While nobody asks, this is what finds out whether it is back."""
+        if self.state is BreakerState.CLOSED:
+            return ""
+        now_s = self._clock.monotonic()
+        permit = self._admit(now_s)
+        if permit is not None:
+            self._reads.ask(Question(_LOOK, now_s + self._access.budget_s, partial(self._looked, permit)))
+        return f"Redis is not asked: {self._why}"
 
     @property
     def pending_bytes(self) -> int:
@@ -150,6 +165,12 @@ class RedisTier:
     def discard(self, key: Key) -> None:
         """Delete behind what is under this key; `get` does not find it from now on."""
         self._behind.discard(key)
+
+    def _looked(self, permit: Permit, answer: Answer) -> None:
+        if answer is None or isinstance(answer, memoryview):
+            self._answered(permit)
+        else:
+            self._failed(permit, str(answer) if isinstance(answer, Unanswered | Refusal) else answer.why)
 
     def _heard(self, key: Key, permit: Permit, found: asyncio.Future[Recording | None], answer: Answer) -> None:
         recording = None
@@ -229,7 +250,8 @@ class RedisTier:
         before = self._breaker.state
         self._breaker.failed(permit, self._clock.monotonic())
         if self._breaker.state is not before:
-            self._tell(f"{self._breaker.faults_in_a_row} faults in a row; the last: {why}")
+            self._why = f"{self._breaker.faults_in_a_row} faults in a row; the last: {why}"
+            self._tell(self._why)
 
     def _tell(self, why: str) -> None:
         if self._on_change is not None:
