@@ -269,6 +269,7 @@ class Node:
 
     async def _measures(self, _: Told = NOTHING) -> Told:
         """All that this worker counts, under a name that no other process has."""
+        answered = self._answered_fast()
         book = Book()
         book.requests(self.tally)
         book.memory(self._memory)
@@ -278,12 +279,18 @@ class Node:
         book.clusters(self._fleet.status(), self._fleet.connects)
         if self._server is not None:
             book.connections(len(self._server.connections), self.settings.limits.connections, self._server.startup)
-        answered = 0 if self._server is None or self._server.lane is None else self._server.lane.answered
         book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
         book.standing(self._pulse.mode, self._pulse.causes_told)
         book.process(len(asyncio.all_tasks()))
         errors = [msgspec.structs.asdict(each) for each in self.tally.errors]
         return {"worker": self._name, "counts": packed(book.counted.figures), "errors": errors}
+
+    def _answered_fast(self) -> int:
+        """What the fast lane has answered, all of which is counted now."""
+        if self._server is None or self._server.lane is None:
+            return 0
+        self._server.lane.settle()
+        return self._server.lane.answered
 
     def reload_keys(self) -> None:
         """Reads the keys file anew: who was taken out of it is refused from the next request on.
@@ -302,6 +309,7 @@ class Node:
 
     def status(self) -> Mapping[str, object]:
         """Everything in one object, for `/status`."""
+        self._answered_fast()
         tiers: dict[str, object] = {
             "memory": {"recordings": len(self._memory), "held_bytes": self._memory.held_bytes},
             "redis": "off" if self._redis is None else self._redis.status(),

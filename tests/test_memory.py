@@ -1,6 +1,7 @@
 """The memory tier: its budget in bytes, what it lets go first, and when."""
 
 import gc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -203,3 +204,42 @@ def test_fault_103_recordings_are_nothing_to_the_garbage_collector() -> None:
 
     assert len(memory) == many
     assert len(gc.get_objects()) - before < many / 10
+
+
+LEAVES = [
+    pytest.param(lambda memory: memory.discard(Key("a")), id="purged"),
+    pytest.param(lambda memory: memory.get(Key("a"), 100.0), id="expired"),
+    pytest.param(lambda memory: memory.put(spoken("a"), FOREVER, 0.0), id="replaced"),
+    pytest.param(lambda memory: [memory.put(spoken(f"{n}"), FOREVER, 0.0) for n in range(200)], id="evicted"),
+    pytest.param(
+        lambda memory: [memory.get(Key("a"), 0.0), *(memory.put(spoken(f"{n}"), FOREVER, 0.0) for n in range(200))],
+        id="evicted from main",
+    ),
+]
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+def test_a_place_says_when_its_recording_stands_there_no_more(leave: Callable[[MemoryTier], object]) -> None:
+    memory, recording = tier(64 * KIB), spoken("a")
+    memory.put(recording, 100.0, 0.0)
+    place = memory.place(Key("a"))
+    assert place is not None
+    assert (place.recording is recording, place.gone) == (True, False)
+    leave(memory)
+    if memory.look(Key("a"), 0.0) is recording:  # the second chance of main
+        for n in range(200):
+            memory.put(spoken(f"more {n}"), FOREVER, 0.0)
+            memory.get(Key(f"more {n}"), 0.0)
+    assert memory.look(Key("a"), 0.0) is not recording
+    assert place.gone
+
+
+def test_who_asks_for_a_place_without_looking_it_up_keeps_its_recording() -> None:
+    memory = tier(64 * KIB)
+    memory.put(spoken("a"), FOREVER, 0.0)
+    place = memory.place(Key("a"))
+    assert place is not None
+    for n in range(200):
+        place.touched = True
+        memory.put(spoken(f"{n}"), FOREVER, 0.0)
+    assert (memory.look(Key("a"), 0.0), place.gone) == (place.recording, False)

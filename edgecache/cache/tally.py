@@ -54,14 +54,18 @@ class Count:
 
     def add(self, sent_bytes: int, first_byte_s: float, worth: Worth | None = None) -> None:
         """One more, in one write. worth: what it would have cost to have it made."""
-        self.exchanges += 1
-        self.sent_bytes += sent_bytes
-        self.first_byte_s += first_byte_s
+        self.add_alike(1, sent_bytes, first_byte_s, worth)
         self.buckets[bisect_left(BOUNDS_S, first_byte_s)] += 1
+
+    def add_alike(self, many: int, sent_bytes: int, first_byte_s: float, worth: Worth | None) -> None:
+        """Many that were alike: each with so many bytes, and so soon in sum. On the ladder they stand already."""
+        self.exchanges += many
+        self.sent_bytes += many * sent_bytes
+        self.first_byte_s += first_byte_s
         if worth is not None:
-            self.saved += 1
-            self.saved_characters += worth.characters
-            self.saved_ms += worth.spoken_ms
+            self.saved += many
+            self.saved_characters += many * worth.characters
+            self.saved_ms += many * worth.spoken_ms
 
     def lasted(self, first_byte_s: float, total_s: float) -> None:
         """The last one's end came later than its first byte."""

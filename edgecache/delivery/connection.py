@@ -46,6 +46,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_active_s",
         "_asking",
+        "_at_ease",
         "_awaited",
         "_boundary",
         "_ended",
@@ -81,6 +82,8 @@ class Connection(web.RequestHandler):
         self._ended = 0
         #: Where the fast lane writes; -1: only the transport may (TLS).
         self._fd = -1
+        #: Whether it was at rest, and nothing has happened since but hits of the fast lane.
+        self._at_ease = False
         #: Whether what was written may not all have been taken.
         self._unflushed = False
         #: The beginning of a plain request of `_awaited` bytes, or what came while Redis is asked.
@@ -108,14 +111,14 @@ class Connection(web.RequestHandler):
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
-        self.mute = False
-        lane, boundary = self._lane, self._boundary
-        if lane is None:
-            return self._hand_on(data)
-        if self._ended == boundary.requests and boundary.clean and not (self._held or self._unflushed or self._asking):
+        lane = self._lane
+        if self._at_ease and lane is not None:
             answer = lane.again(data)
             if answer is not None:
-                return self._send(*answer)
+                return self._send(answer)
+        self.mute = self._at_ease = False
+        if lane is None:
+            return self._hand_on(data)
         if not self._take(lane, data):
             self._hand_on(self._unheld() + data)
         return None
@@ -179,7 +182,8 @@ class Connection(web.RequestHandler):
         if self._held_timer is not None:
             self._unheld()
         if answer is not None:
-            self._send(answer.head, answer.body)
+            self._at_ease = True
+            self._send((answer.head, answer.body))
             lane.sent(seen, answer, began_s)
         return True
 
@@ -194,7 +198,7 @@ class Connection(web.RequestHandler):
             self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
         return not self._unflushed
 
-    def _send(self, head: bytes, body: bytes) -> None:
+    def _send(self, answer: tuple[bytes, bytes]) -> None:
         """Head and body in one system call; what the socket does not take now waits in the transport."""
         if self.transport is None:  # the descriptor may be another connection's by now
             return
@@ -202,11 +206,11 @@ class Connection(web.RequestHandler):
         sent = 0
         if self._fd >= 0:
             try:
-                sent = os.writev(self._fd, (head, body))
+                sent = os.writev(self._fd, answer)
             except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
                 sent = 0
-        if sent < len(head) + len(body):
-            self._send_rest(head, body, sent)
+        if sent < len(answer[0]) + len(answer[1]):
+            self._send_rest(*answer, sent)
 
     def _send_rest(self, head: bytes, body: bytes, sent: int) -> None:
         transport = self.transport
@@ -215,7 +219,7 @@ class Connection(web.RequestHandler):
         if sent < len(head):
             transport.write(head[sent:])
         transport.write(memoryview(body)[max(0, sent - len(head)) :])
-        self._unflushed = True
+        self._unflushed, self._at_ease = True, False
         self._watch_flush(transport)
 
     def _wait_for_body(self, received: bytes, length: int) -> None:
@@ -269,7 +273,7 @@ class Connection(web.RequestHandler):
             self.looked_for = seen.said.asked.key if found is None else None
             self._hand_on(received + held)
             return
-        self._send(answer.head, answer.body)
+        self._send((answer.head, answer.body))
         self._rest()
         lane.sent(seen, answer, began_s)
         if held:

@@ -9,9 +9,11 @@ found to be so. Nothing is decided here: `Keyring`,
 answered with a hit is what these bytes ask for. It does not know sockets: `delivery.connection` sends what it says.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -22,14 +24,15 @@ from edgecache.cache.tally import Count, Tally
 from edgecache.clock import Clock
 from edgecache.delivery import plain
 from edgecache.delivery.auth import Caller, Gate, Keyring
-from edgecache.delivery.head import duration, new_request_id, recorded
+from edgecache.delivery.head import duration, new_request_id, recorded, request_ids
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.memo import Memo
-from edgecache.delivery.prepared import Prepared, prepare, spelled
+from edgecache.delivery.prepared import Prepared, prepare, spelled, spelled_duration
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
 from edgecache.errors import ClientError
-from edgecache.fill.edge import Edge, Recorded
+from edgecache.fill.edge import Edge, Place, Recorded
+from edgecache.measures.ladder import BOUNDS_S
 
 #: About what Python adds to a remembered request or utterance.
 OVERHEAD_BYTES = 1000
@@ -37,6 +40,11 @@ OVERHEAD_BYTES = 1000
 MEMORABLE_BYTES = 32 << 10
 #: Requests are remembered when they come for the second time: one that is never sent again would push out another.
 NOTED_AT_MOST = 8192
+#: So many are answered by `again` between two counts.
+QUICK_AT_MOST = 4096
+#: Told as no time at all.
+AT_ONCE_S = 0.000_005
+_AT_ONCE = spelled_duration(0.0)
 _TOLD = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
 
 
@@ -49,6 +57,14 @@ class Said(msgspec.Struct):
     worth: Worth | None = None
     prepared: Prepared | None = None
     count: Count | None = None
+    quick: "Quick | None" = None
+
+
+#: Hits of one `Quick` since they were last counted: how many, their first bytes' seconds, how many stand on the ladder.
+Heard = list[Any]
+#: What a hit takes that was judged in this second: until when that holds, by the lane's clock, and after how many purges;
+#: where its recording stands, whose canonical utterance and namespace were compared; its audio; the head without its gaps.
+Quick = tuple[float, int, Place, bytes, tuple[bytes, bytes, bytes], Heard]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -57,7 +73,7 @@ class Seen(msgspec.Struct, frozen=True):
     said: Said
     ring: Keyring
     caller: Caller
-    request_id: str | None
+    request_id: bytes | None
     conditions: Conditions | None
 
 
@@ -100,8 +116,7 @@ class Lane:
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
         self._edge, self._gate = ways.edge, ways.gate
-        self._peek, self._still = ways.edge.peek, ways.edge.still
-        self._purges = ways.edge.purges
+        self._peek, self._purges = ways.edge.peek, ways.edge.purges
         self._log, self._readiness = ways.log, ways.readiness
         #: When something is received.
         self.now = ways.clock.monotonic
@@ -110,6 +125,9 @@ class Lane:
         self._requests: Memo[bytes, Seen] = Memo(half_bytes)
         self._said: Memo[tuple[str, bytes, bytes], Said] = Memo(half_bytes)
         self._noted: set[int] = set()
+        self._quick: list[tuple[Said, Count, int, Heard]] = []
+        self._ids = request_ids()
+        #: Requests that aiohttp never saw; `settle` first.
         self.answered = 0
 
     def __repr__(self) -> str:
@@ -117,6 +135,7 @@ class Lane:
 
     def status(self) -> dict[str, int]:
         """What an operator may ask. answered: requests that aiohttp never saw."""
+        self.settle()
         held_bytes = self._requests.held_bytes + self._said.held_bytes
         return {"answered": self.answered, "requests": len(self._requests), "memo_bytes": held_bytes}
 
@@ -125,8 +144,8 @@ class Lane:
     def again(self, received: bytes) -> tuple[bytes, bytes] | None:
         """Head and body for a request that was answered in this second from memory; None: `read` it.
 
-        What most hits take, so it is written out: the same decisions as by `read`, `recorded` and `sent`, in the order in
-        which they are cheapest. Nothing is counted before all of them are taken.
+        What most hits take, so it is written out: the same decisions as by `read`, `recorded` and `sent`, as far as time can
+        change them. The others were taken when `Quick` was made, of things that never change.
         """
         remembered = self._requests.young.get(received)
         if remembered is None:
@@ -135,29 +154,59 @@ class Lane:
             if remembered is None:
                 return None
         seen = remembered[0]
-        said, began_s, wall_now = seen.said, self.now(), self._wall()
-        asked, ready, count = said.asked, said.prepared, said.count
-        if (
-            ready is None
-            or count is None
-            or not ready.from_s <= wall_now < ready.until_s
-            or seen.ring is not self._gate.ring
-            or seen.conditions is not None
-            or ready.tier is not Tier.MEMORY
-            or ready.purges != self._purges.changes
-            or self._readiness.draining
-        ):
+        quick = seen.said.quick
+        if quick is None or seen.ring is not self._gate.ring or seen.conditions is not None or self._readiness.draining:
             return None
-        recording = self._still(asked.key, ready.facts, wall_now)
-        if recording is None or recording.canonical != asked.canonical or recording.namespace != asked.namespace:
+        until_s, purges, place, audio, (first, second, third), heard = quick
+        began_s = self.now()
+        if began_s >= until_s or place.gone or purges != self._purges.changes:
             return None
-        audio, took_s = recording.audio, self.now() - began_s
-        request_id = seen.request_id or new_request_id()
-        self.answered += 1
-        count.add(len(audio), took_s, said.worth)
+        place.touched = True
+        took_s = self.now() - began_s
+        heard[0] += 1
+        heard[1] += took_s
+        took = _AT_ONCE if took_s < AT_ONCE_S else self._late(seen, heard, took_s)
+        request_id = self._ids() if seen.request_id is None else seen.request_id
         if self._log is not None:
-            self._tell(seen, Answer(b"", audio, request_id, ready.facts.cluster, count, said.worth), took_s)
-        return ready.head(took_s, request_id), audio
+            self._tell_again(seen, audio, request_id.decode(), took_s)
+        return b"".join((first, took, second, request_id, third)), audio
+
+    def _late(self, seen: Seen, heard: "Heard", took_s: float) -> bytes:
+        """How long it took, as text; it stands on a rung of its own."""
+        if took_s > BOUNDS_S[0] and seen.said.count is not None:
+            heard[2] += 1
+            seen.said.count.buckets[bisect_left(BOUNDS_S, took_s)] += 1
+        return spelled_duration(took_s)
+
+    def _quicken(self, said: Said, ready: Prepared, recording: Recording, count: Count) -> None:
+        """From now on `again` answers with this head, for as long as it is true and the recording stands in memory."""
+        place = self._edge.place(said.asked.key)
+        if ready.tier is not Tier.MEMORY or place is None or place.recording is not recording:
+            return
+        if len(self._quick) >= QUICK_AT_MOST:
+            self.settle()
+        until_s = self.now() + ready.until_s - self._wall()
+        heard: Heard = [0, 0.0, 0]
+        head = ready.first, ready.second, ready.third
+        said.quick = until_s, ready.purges, place, recording.audio, head, heard
+        self._quick.append((said, count, len(recording.audio), heard))
+
+    def settle(self) -> None:
+        """Counts what was answered since the last time, for whoever reads counts."""
+        quick, self._quick = self._quick, []
+        for each in quick:
+            said, count, size_bytes, heard = each
+            times, first_byte_s, late = heard
+            if said.quick is not None and said.quick[-1] is heard:
+                if times:
+                    self._quick.append(each)
+                else:
+                    said.quick = None
+            count.add_alike(times, size_bytes, first_byte_s, said.worth)
+            count.buckets[0] += times - late
+            self._edge.heard(times)
+            self.answered += times
+            heard[:] = 0, 0.0, 0
 
     # Reading.
 
@@ -188,7 +237,8 @@ class Lane:
         said = self._said.get((caller.namespace, found.target, received[found.body_at :]))
         if said is None:
             return None
-        seen = Seen(said, ring, caller, found.request_id, found.conditions)
+        request_id = None if found.request_id is None else found.request_id.encode()
+        seen = Seen(said, ring, caller, request_id, found.conditions)
         self._remember(alike, seen)
         return seen
 
@@ -231,7 +281,7 @@ class Lane:
         purges = self._purges.changes
         if ready is None or not ready.serves(found.recording, found.tier, wall_now, purges):
             ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now, purges)
-            said.count = None
+            said.count = said.quick = None
         return self._whole(seen, ready, found.recording, began_s)
 
     def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:
@@ -239,7 +289,9 @@ class Lane:
         count = said.count
         if count is None:
             count = said.count = self._ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
-        request_id = seen.request_id or new_request_id()
+        if said.quick is None:
+            self._quicken(said, ready, recording, count)
+        request_id = _id(seen)
         head = ready.head(self.now() - began_s, request_id)
         return Answer(head, recording.audio, request_id, ready.facts.cluster, count, said.worth)
 
@@ -252,7 +304,7 @@ class Lane:
             reply = narrowed(found.recording.audio, found.recording.facts.etag, conditions)
         except ClientError:
             return None
-        request_id = seen.request_id or new_request_id()
+        request_id = _id(seen)
         head = spelled(reply, headers, request_id, self._wall())
         count = self._ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
         worth = said.worth if reply.status == HTTPStatus.NOT_MODIFIED else None
@@ -272,6 +324,12 @@ class Lane:
         took_s = self.now() - began_s
         answer.count.add(len(answer.body), took_s, answer.worth)
         self._tell(seen, answer, took_s)
+
+    def _tell_again(self, seen: Seen, audio: bytes, request_id: str, took_s: float) -> None:
+        said = seen.said
+        if said.prepared is not None and said.count is not None:
+            cluster = said.prepared.facts.cluster
+            self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s)
 
     def _tell(self, seen: Seen, answer: Answer, took_s: float) -> None:
         if self._log is not None:
@@ -297,3 +355,7 @@ class Lane:
         if self._said.get(words) is None:
             weight_bytes = len(target) + len(body) + len(said.asked.canonical) + OVERHEAD_BYTES
             self._said.put(words, said, weight_bytes)
+
+
+def _id(seen: Seen) -> str:
+    return new_request_id() if seen.request_id is None else seen.request_id.decode()

@@ -7,6 +7,7 @@ know how an answer is sent.
 import itertools
 import re
 import secrets
+from collections.abc import Callable
 
 from edgecache.cache import status as cache_status
 from edgecache.cache.lookup import Reason, Tier
@@ -31,6 +32,11 @@ def may_be_id(given: str) -> bool:
 def new_request_id() -> str:
     """An id for a request that brought none."""
     return _PROCESS + str(next(_numbers))
+
+
+def request_ids() -> Callable[[], bytes]:
+    """The same as bytes, at a third of the cost: each call gives another one."""
+    return map((_PROCESS + "%d").encode().__mod__, _numbers).__next__
 
 
 def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[str, str]:

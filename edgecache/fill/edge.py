@@ -16,7 +16,7 @@ import msgspec
 
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Asked, Directives, Freshness, Hit, Miss, Reason, Stale, Tier, Verdict, judge
-from edgecache.cache.recording import Facts, Recording
+from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
 from edgecache.errors import ClientError, NodeError, SpeechError
 from edgecache.fill.attempt import Order
@@ -34,11 +34,23 @@ class Question(Protocol):
     def settled(self) -> Recording | None: ...
 
 
+class Place(Protocol):
+    """Where a recording stands in memory. gone: it does not any more. Who asks for it without looking it up touches it."""
+
+    @property
+    def recording(self) -> Recording: ...
+    @property
+    def gone(self) -> bool: ...
+
+    touched: bool
+
+
 class Tiers(Protocol):
     """The stores in order."""
 
     def peek(self, key: Key, wall_now: float) -> Recording | None: ...
-    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None: ...
+    def place(self, key: Key) -> Place | None: ...
+    def heard(self, times: int) -> None: ...
     def ask(self, key: Key) -> Question: ...
     async def find(self, key: Key) -> Recording | None: ...
     def look(self, key: Key) -> Recording | None: ...
@@ -138,8 +150,8 @@ class Edge:
         self._finding: dict[Key, Question] = {}
         #: What was purged: judged by at every look.
         self.purges = fills.purges
-        #: What memory has, still to be judged; and whether it still has what was judged before.
-        self.peek, self.still = tiers.peek, tiers.still
+        #: What memory has, still to be judged; where it stands, for who judged it before; how often that was heard.
+        self.peek, self.place, self.heard = tiers.peek, tiers.place, tiers.heard
         self.counters = Counters()
 
     def asked(self, wish: Wish) -> Asked:

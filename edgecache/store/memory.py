@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edgecache.cache.key import Key
-from edgecache.cache.recording import Facts, Recording
+from edgecache.cache.recording import Recording
 from edgecache.store.tiers import MemoryLimits
 
 #: The small queue's part of the budget (the paper's 10 %).
@@ -46,8 +46,9 @@ class Counters:
     purged: int = 0
 
 
-class _Place(msgspec.Struct, gc=False):
-    """A recording and where it stands. gone: it was dropped, and only its queue has not noticed yet.
+class Place(msgspec.Struct, gc=False):
+    """A recording and where it stands. gone: it is not held any more. touched: someone who had looked it up before, and
+    may do so for as long as it is not gone, has asked for it since it was last judged.
 
     Not looked at by the garbage collector: with a million of them a full collection would stop the node for seconds.
     """
@@ -57,6 +58,19 @@ class _Place(msgspec.Struct, gc=False):
     in_main: bool
     frequency: int
     gone: bool = False
+    touched: bool = False
+
+    def asked_for(self) -> None:
+        """Counts once more, up to where it makes no difference."""
+        if self.frequency < FREQUENCY_CAP:
+            self.frequency += 1
+
+    def judge(self) -> int:
+        """How often it was asked for, as far as that makes a difference."""
+        if self.touched:
+            self.touched = False
+            self.asked_for()
+        return self.frequency
 
 
 class _Queue:
@@ -65,26 +79,26 @@ class _Queue:
     __slots__ = ("_gone", "_places")
 
     def __init__(self) -> None:
-        self._places: deque[_Place] = deque()
+        self._places: deque[Place] = deque()
         self._gone = 0
 
     def __len__(self) -> int:
         return len(self._places) - self._gone
 
-    def __iter__(self) -> Iterator[_Place]:
+    def __iter__(self) -> Iterator[Place]:
         return (place for place in self._places if not place.gone)
 
-    def append(self, place: _Place) -> None:
+    def append(self, place: Place) -> None:
         """Behind all others."""
         self._places.append(place)
 
-    def popleft(self) -> _Place:
+    def popleft(self) -> Place:
         """The oldest. IndexError: there is none."""
         while (place := self._places.popleft()).gone:
             self._gone -= 1
         return place
 
-    def drop(self, place: _Place) -> None:
+    def drop(self, place: Place) -> None:
         """This one left, wherever it stands; it is swept out once half of the queue has."""
         place.gone = True
         self._gone += 1
@@ -102,7 +116,7 @@ class MemoryTier:
         self.max_size_bytes = limits.max_size_bytes
         self.held_bytes = 0
         self.counters = Counters()
-        self._places: dict[Key, _Place] = {}
+        self._places: dict[Key, Place] = {}
         self._small, self._main = _Queue(), _Queue()
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
         self._small_bytes = 0
@@ -124,20 +138,17 @@ class MemoryTier:
             self.counters.expired += 1
             self.counters.misses += 1
             return None
-        if place.frequency < FREQUENCY_CAP:
-            place.frequency += 1
+        place.asked_for()
         self.counters.hits += 1
         return place.recording
 
-    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None:
-        """The recording with just these facts, counted as a hit; None, and nothing counted: ask `get`."""
-        place = self._places.get(key)
-        if place is None or place.recording.facts is not facts or place.expires_at <= wall_now:
-            return None
-        if place.frequency < FREQUENCY_CAP:
-            place.frequency += 1
-        self.counters.hits += 1
-        return place.recording
+    def place(self, key: Key) -> Place | None:
+        """Where the recording under this key stands, for who asks for it often: see `Place`, and `heard`."""
+        return self._places.get(key)
+
+    def heard(self, times: int) -> None:
+        """So many hits were had from places that had been looked up before."""
+        self.counters.hits += times
 
     def look(self, key: Key, wall_now: float) -> Recording | None:
         """As `get`, without any effect on what is kept or counted."""
@@ -158,9 +169,9 @@ class MemoryTier:
         if returned:
             del self._ghosts[key]
         if before is None:
-            self._add(key, _Place(recording, expires_at, returned, 0))
+            self._add(key, Place(recording, expires_at, returned, 0))
         else:
-            self._add(key, _Place(recording, expires_at, before.in_main, before.frequency))
+            self._add(key, Place(recording, expires_at, before.in_main, before.frequency))
         return True
 
     def keys(self) -> list[Key]:
@@ -175,7 +186,7 @@ class MemoryTier:
             self.counters.purged += 1
         return place is not None
 
-    def _add(self, key: Key, place: _Place) -> None:
+    def _add(self, key: Key, place: Place) -> None:
         self._places[key] = place
         size_bytes = place.recording.size_bytes
         self.held_bytes += size_bytes
@@ -185,11 +196,11 @@ class MemoryTier:
             self._small.append(place)
             self._small_bytes += size_bytes
 
-    def _remove(self, key: Key, place: _Place) -> None:
+    def _remove(self, key: Key, place: Place) -> None:
         (self._main if place.in_main else self._small).drop(place)
         self._forget(key, place)
 
-    def _forget(self, key: Key, place: _Place) -> None:
+    def _forget(self, key: Key, place: Place) -> None:
         """A place that is in no queue any more."""
         del self._places[key]
         size_bytes = place.recording.size_bytes
@@ -209,10 +220,11 @@ class MemoryTier:
         place = self._small.popleft()
         key = place.recording.key
         self._forget(key, place)
-        if place.frequency >= PROMOTION_FREQUENCY:
+        if place.judge() >= PROMOTION_FREQUENCY:
             place.in_main, place.frequency = True, 0
             self._add(key, place)
             return
+        place.gone = True
         self.counters.evicted += 1
         self._ghosts[key] = None
         while len(self._ghosts) > max(FEWEST_GHOSTS, len(self._places)):
@@ -222,10 +234,11 @@ class MemoryTier:
         """The oldest of main that was not asked for since its last turn leaves."""
         place = self._main.popleft()
         for _ in range(SECOND_CHANCES):
-            if place.frequency == 0:
+            if place.judge() == 0:
                 break
             place.frequency -= 1
             self._main.append(place)
             place = self._main.popleft()
         self._forget(place.recording.key, place)
+        place.gone = True
         self.counters.evicted += 1

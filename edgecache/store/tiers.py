@@ -14,6 +14,7 @@ from edgecache.cache.lookup import Freshness
 from edgecache.cache.purges import Kind, Purges
 from edgecache.cache.recording import Facts, Recording
 from edgecache.clock import Clock
+from edgecache.fill.edge import Place
 from edgecache.option import option
 
 #: How long `close` waits for what is still to be written to Redis.
@@ -55,7 +56,8 @@ class Memory(Protocol):
     """The first tier: see `store.memory`."""
 
     def get(self, key: Key, wall_now: float) -> Recording | None: ...
-    def still(self, key: Key, facts: Facts, wall_now: float) -> Recording | None: ...
+    def place(self, key: Key) -> Place | None: ...
+    def heard(self, times: int) -> None: ...
     def look(self, key: Key, wall_now: float) -> Recording | None: ...
     def put(self, recording: Recording, expires_at: float, wall_now: float) -> bool: ...
     def discard(self, key: Key) -> bool: ...
@@ -85,7 +87,7 @@ class Tiers:
         self._purges = Purges() if purges is None else purges
         self._discards = 0
         #: What memory has; never suspends. Its own methods, with nothing in between: every hit comes by here.
-        self.peek, self.still = memory.get, memory.still
+        self.peek, self.place, self.heard = memory.get, memory.place, memory.heard
 
     def __repr__(self) -> str:
         return f"<Tiers {self._memory!r}, {self._redis!r}>"
