@@ -75,7 +75,7 @@ def _flushed() -> bool:
 def _program() -> "typer.Typer":
     import typer
 
-    from edgecache.verbs import describing, looking, measuring, serving, speech, stocking
+    from edgecache.verbs import describing, looking, measuring, purging, serving, speech, stocking
 
     app = typer.Typer(
         name=PROGRAM,
@@ -84,6 +84,6 @@ def _program() -> "typer.Typer":
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    for each in (serving, speech, stocking, looking, measuring, describing):
+    for each in (serving, speech, stocking, purging, looking, measuring, describing):
         each.register(app)
     return app

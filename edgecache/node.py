@@ -275,6 +275,7 @@ class Node:
         book.memory(self._memory)
         if self._redis is not None:
             book.redis(self._redis.status())
+        book.purges(self._purging.given, len(self.purges))
         book.fills(self.fills)
         book.clusters(self._fleet.status(), self._fleet.connects)
         if self._server is not None:
@@ -322,6 +323,7 @@ class Node:
             "draining": self.readiness.draining,
             "standing": {"pid": os.getpid(), **self._pulse.told()},
             "tiers": tiers,
+            "purges": self._purging.status(),
             "fills": self.fills.status(),
             "record_mismatches": self.edge.counters.mismatches,
             "stale_served": self.edge.counters.stale_served,

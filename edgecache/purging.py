@@ -74,6 +74,7 @@ class Purging:
         self._clock = clock
         self._within: Within | None = None
         self._sweeps: set[asyncio.Task[Found]] = set()
+        self._counted: object = None
         self.standing: StandingPurges | None = None
         self.given: dict[tuple[Scope, Kind], int] = {}
         self.calls: Mapping[str, Call] = {
@@ -121,12 +122,13 @@ class Purging:
         except SpeechError as error:
             return {"refused": {"status": error.status, "code": error.code, "message": error.message}}
         serial = self._purges.serial(self._clock.wall())
-        return {"serial": serial, "room": MAX_STANDING - len(self._purges), "keys": keys}
+        return {"pid": os.getpid(), "serial": serial, "room": MAX_STANDING - len(self._purges), "keys": keys}
 
     async def _purge(self, asked: Told) -> Told:
-        """These purges are in force from now on. count: it is this worker that counts them."""
+        """These purges are in force from now on. counted_by: the worker that counts them, once if it is asked twice."""
         given = _purges(asked)
-        if asked.get("count"):
+        if asked.get("counted_by") == os.getpid() and asked["serial"] != self._counted:
+            self._counted = asked["serial"]
             for purge in given:
                 kind = purge.scope, purge.kind
                 self.given[kind] = self.given.get(kind, 0) + 1

@@ -79,6 +79,8 @@ _ALL = (
     _gauge("cache_capacity_bytes", "What they may weigh.", "tier"),
     _counter("cache_mismatches", "Recordings that were found and were not what was asked for: has to stay at 0."),
     _counter("cache_stale", "Recordings past their time that were served, as no cluster answered."),
+    _counter("purges", "Purges that this daemon was asked for.", "scope", "kind"),
+    _gauge("purges_standing", "Purges that what is found is judged by.", merge=Merge.LARGEST),
     _gauge("redis_up", "Whether Redis is asked.", merge=Merge.LEAST),
     _gauge("redis_pending_bytes", "What waits to be written to Redis."),
     # Fills.

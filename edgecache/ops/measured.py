@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import product
 from typing import Protocol
 
+from edgecache.cache.purges import Kind, Scope
 from edgecache.cache.status import Result
 from edgecache.cache.tally import Count, Listened, Tally
 from edgecache.clusters.member import UpstreamStatus
@@ -35,6 +36,7 @@ class MemoryCounters(Protocol):
     evicted: int
     expired: int
     refused: int
+    purged: int
 
 
 class Memory(Protocol):
@@ -100,7 +102,7 @@ class Book:
         counters, tier = memory.counters, "memory"
         self._add("cache_requests", counters.hits, tier, "hit")
         self._add("cache_requests", counters.misses, tier, "miss")
-        for reason in ("evicted", "expired", "refused"):
+        for reason in ("evicted", "expired", "refused", "purged"):
             self._add("cache_evictions", getattr(counters, reason), tier, reason)
         self._add("cache_entries", len(memory), tier)
         self._add("cache_size_bytes", memory.held_bytes, tier)
@@ -113,6 +115,12 @@ class Book:
             self._add("cache_requests", _number(told.get(name)), "redis", result)
         self._add("redis_up", float(told.get("state") == "closed"))
         self._add("redis_pending_bytes", _number(told.get("pending_bytes")))
+
+    def purges(self, given: Mapping[tuple[Scope, Kind], int], standing: int) -> None:
+        """What was purged. given: how often."""
+        for (scope, kind), many in given.items():
+            self._add("purges", many, scope.value, kind.value)
+        self._add("purges_standing", standing)
 
     def fills(self, fills: Fills) -> None:
         """What was asked of clusters for those who waited."""

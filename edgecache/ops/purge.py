@@ -137,7 +137,7 @@ async def carried_out(daemon: Daemon, asked: Asked) -> web.StreamResponse:
     named = [*asked.named, *(("key", key) for key in begun[0]["keys"])]
     kind = "soft" if asked.soft else "hard"
     rows = [{"scope": scope, "value": value, "kind": kind} for scope, value in named]
-    order = {"purges": rows, "serial": max(each["serial"] for each in begun)}
+    order = {"purges": rows, "serial": max(each["serial"] for each in begun), "counted_by": begun[0]["pid"]}
     if asked.dry_run:
         return json_answer({"dry_run": True, **_summed(rows, await daemon.ask("purge count", order))})
     if len(rows) > min(each["room"] for each in begun) and asked.named != (("all", ""),):
@@ -152,8 +152,7 @@ async def carried_out(daemon: Daemon, asked: Asked) -> web.StreamResponse:
 
 async def _given(daemon: Daemon, order: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the workers told, each once. Those that did not answer are asked once more: to purge twice is to purge once."""
-    counted = cast("dict[str, Any]", await daemon.ask_one("purge", {**order, "count": True}))
-    told = {counted["pid"]: counted}
+    told: dict[int, dict[str, Any]] = {}
     for _ in range(2):
         for each in cast("list[dict[str, Any]]", await daemon.ask("purge", order)):
             told.setdefault(each["pid"], each)

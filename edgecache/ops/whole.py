@@ -12,7 +12,7 @@ from edgecache.ops import modes
 Told = Mapping[str, Any]
 
 #: Of these the largest is told.
-LARGEST = frozenset({"uptime_s"})
+LARGEST = frozenset({"uptime_s", "standing"})
 #: An upstream's state: the further on, the worse. The worst of what the workers see is told.
 STATES = ("up", "trial", "ejected")
 #: How things stand, which ends with who told it.

@@ -1,0 +1,92 @@
+"""`edgecache purge`: asks an edge to forget, and says what became of it.
+
+Keeps the rule that nothing is purged by accident: one scope at a time, and all only with `--yes`. It does not know how an
+edge purges.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from edgecache.commands.asking import Target
+from edgecache.commands.saying import wanted
+from edgecache.commands.terminal import PARTIAL, Misused, counted, talk
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was typed."""
+
+    key: Sequence[str] = ()
+    text: str | None = None
+    voice: str | None = None
+    language: str | None = None
+    fields: Sequence[str] = ()
+    namespace: str | None = None
+    cluster: str | None = None
+    tag: Sequence[str] = ()
+    everything: bool = False
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """As POST /purge has it. Misused: none, or more than one."""
+        if self.text is not None:
+            if self.key or self.cluster or self.tag or self.everything:
+                raise Misused("--text goes with --voice, --language, --field and --namespace only")
+            utterance = json.loads(wanted(self.text, self.voice, self.language, self.fields))
+            return {"utterance": utterance} | ({} if self.namespace is None else {"namespace": self.namespace})
+        if self.fields:
+            raise Misused("--field goes with --text")
+        named = {
+            "keys": list(self.key),
+            "tags": list(self.tag),
+            "voice": self.voice,
+            "language": self.language,
+            "namespace": self.namespace,
+            "cluster": self.cluster,
+            "all": self.everything,
+        }
+        chosen = {name: value for name, value in named.items() if value}
+        if len(chosen) != 1:
+            raise Misused(
+                "say what to purge: one of --key, --text, --voice, --language, --namespace, --cluster, --tag, --all"
+            )
+        return chosen
+
+
+def purge(target: Target, asked: Asked, *, soft: bool, dry_run: bool, yes: bool) -> dict[str, Any]:
+    """What the edge says of it. Misused: it is none, or of everything and not meant."""
+    scope = asked.scope
+    if "all" in scope and not (yes or dry_run):
+        raise Misused("--all purges every recording: say --yes too, or look first with --dry-run")
+    body = json.dumps({**scope, "soft": soft, "dry_run": dry_run}).encode()
+    return target.ask_admin("POST", "/purge", body)[1]
+
+
+def show(told: Mapping[str, Any], stream: TextIO, *, as_json: bool) -> int:
+    """For people or for programs; the exit code."""
+    print(json.dumps(told) if as_json else "\n".join(_lines(told)), file=stream)
+    if told.get("dry_run") or told["done"]:
+        return 0
+    for pid in told["workers"]["missing"]:
+        talk(f"worker {pid} did not answer: purge again, or replace it")
+    if told["redis_fault"]:
+        talk(f"Redis was not told ({told['redis_fault']}); it will be when it answers, and other nodes then")
+    return PARTIAL
+
+
+def _lines(told: Mapping[str, Any]) -> list[str]:
+    memory, dry = told["memory"], told.get("dry_run", False)
+    more = "" if memory["whole"] else " or more"
+    verb = "would be purged" if dry else "stale now" if told["purges"][0]["kind"] == "soft" else "purged"
+    lines = [f"{counted(memory['recordings'], 'recording')}{more} in memory {verb}: {memory['bytes']} bytes"]
+    if dry:
+        in_redis = told.get("redis")
+        lines.append("Redis is not searched" if in_redis is None else f"{counted(in_redis, 'recording')} in Redis")
+        return lines
+    if told["fills"]:
+        lines.append(f"{counted(told['fills'], 'fill')} under way: neither joined nor stored")
+    redis = "off" if told["redis"] == "off" else "told" if told["redis"] else "not told"
+    lines.append(f"{counted(told['workers']['reached'], 'worker')} reached, Redis {redis}")
+    return lines
