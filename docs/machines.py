@@ -69,6 +69,13 @@ MACHINES = (
         "A cause of a mode, or a threshold of shedding. `lasted` says that it was seen, or gone, for long enough.",
     ),
     Machine(
+        "edgecache.fill.tail",
+        "A tail that is followed",
+        "What another process tells of the flight that it leads. Until `speaking` nobody has heard anything, and whoever "
+        "follows may lead; later a break is a break. What comes out of turn is forged: there an empty cell is what is not "
+        "believed.",
+    ),
+    Machine(
         "edgecache.ops.objectives",
         "An objective",
         "How a promise stands. A value past a threshold is followed at once; `eased` says that it has been well below the "

@@ -34,6 +34,7 @@ from edgecache.dialects import speeko
 from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
+from edgecache.fill.sharing import Commons
 from edgecache.listening import BACKLOG, Berth, Row, port_of, rows
 from edgecache.measures.lag import Lag
 from edgecache.ops import log, startup, systemd
@@ -46,6 +47,7 @@ from edgecache.ops.watching import Watching
 from edgecache.own_redis import private_redis
 from edgecache.purging import Purging
 from edgecache.settings import Settings
+from edgecache.store.lease import resolved
 from edgecache.store.memory import MemoryTier
 from edgecache.store.redis import RedisTier
 from edgecache.store.tiers import Tiers
@@ -133,9 +135,12 @@ class Node:
         self._pulse.causes = causes(
             self._redis, self._fleet, lambda: self.fills.pressed(self.lag.last_s), self.readiness
         )
+        if self._redis is not None and self._redis.leases is not None:
+            self.fills.share(Commons(self._redis.leases, self.edge.fresh, self.tiers.remember, self.fills.purged))
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
+        access = resolved(access, several_workers=self._berth.supervised)
         url = access.url if access.url not in (None, "off") else self._berth.redis_url
         if url is None and not self._berth.supervised:
             self._private, url = await private_redis(self.settings)

@@ -25,7 +25,7 @@ BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("measures/*.py", "ops/objectives.py", "ops/windows.py"),
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
-    *("fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
+    *("fill/tail.py", "fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
     *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
     *("delivery/accept.py", "delivery/framer.py", "delivery/sse.py", "delivery/protobuf.py"),

@@ -7,6 +7,8 @@ The frame: magic, version, three lengths, namespace and canonical utterance, fac
 checksum over all before it. It is written by one SET and read by one GET, so it is there whole or not at all.
 """
 
+import math
+import re
 import struct
 
 import msgspec
@@ -19,6 +21,7 @@ MAGIC = b"ECR1"
 VERSION = 1
 _HEAD = struct.Struct(">4sBHIIQ")
 _CHECKSUM_BYTES = 16
+_ETAG = re.compile("[0-9a-f]{32}")
 
 
 class BrokenRecord(Exception):
@@ -83,6 +86,17 @@ _facts_decoder = msgspec.msgpack.Decoder(Facts)
 def etag(audio: bytes) -> str:
     """The strong validator of these bytes."""
     return xxhash.xxh3_128_hexdigest(audio)
+
+
+def tellable(facts: Facts) -> bool:
+    """Whether an answer can be given with these facts. No recording of ours has others; who else writes to Redis may."""
+    media_type = facts.media_type
+    return (
+        media_type.isascii()
+        and media_type.isprintable()
+        and _ETAG.fullmatch(facts.etag) is not None
+        and math.isfinite(facts.made_at)
+    )
 
 
 def frame(recording: Recording) -> bytes:

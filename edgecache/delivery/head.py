@@ -65,8 +65,9 @@ def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[s
 def forwarded(node: str, live: Live, method: str, elapsed_ms: str, ttl_s: float) -> dict[str, str]:
     """The headers of speech that is being made. ttl_s: how long it will be fresh."""
     head = live.head
+    asked = f"followed/{head.cluster}" if head.followed else head.cluster
     told = cache_status.forwarded(
-        node, live.reason, head.cluster, collapsed=live.joined, stored_ttl_s=ttl_s if head.stored else None
+        node, live.reason, asked, collapsed=live.joined, stored_ttl_s=ttl_s if head.stored else None
     )
     headers = {
         "Content-Type": head.media_type,

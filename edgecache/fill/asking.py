@@ -26,7 +26,8 @@ class Asking:
         self._limits = limits
         self._terms = terms
         self._admission = admission
-        self._within_s = 2 * terms.first_audio_s if limits.deadline_s is None else limits.deadline_s
+        #: From the first asking to the first audio.
+        self.within_s = 2 * terms.first_audio_s if limits.deadline_s is None else limits.deadline_s
         self.retries = Budget(limits.retry_share)
         self.hedges = Budget(limits.hedge_share)
         self.hedge_wins = 0
@@ -57,7 +58,7 @@ class Asking:
                     self.retries.give_back()
                 return flight.fail(refusal(fault, choice))
             now = self._terms.clock.monotonic()
-            deadline_s = now + self._within_s if deadline_s is None else deadline_s
+            deadline_s = now + self.within_s if deadline_s is None else deadline_s
             tried.append(choice.upstream)
             try:
                 return await self._ask(Attempt(flight, order, choice, self._terms), tried, deadline_s)

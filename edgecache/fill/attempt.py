@@ -63,6 +63,8 @@ class Order:
     forwarding: Mapping[str, str]
     store: bool = True
     priority: Priority = Priority.INTERACTIVE
+    #: Whether anyone may join it who asks for the same, in another process too.
+    joinable: bool = False
 
     @property
     def whose(self) -> Whose:
@@ -129,13 +131,19 @@ class Attempt:
         NodeError: this edge is full; Beaten: another was heard first."""
         try:
             async with asyncio.timeout(within_s) as deadline:
-                async with self._terms.clusters.ask(self.chosen, self.order.utterance, self.order.forwarding) as answer:
+                async with self._ask() as answer:
                     await self._take_down(answer, deadline)
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio before the fill's deadline") from error
         finally:
             if not self.audible:
                 self._terms.release(self._rendering.length)
+
+    def _ask(self) -> AbstractAsyncContextManager[Answer]:
+        return self._terms.clusters.ask(self.chosen, self.order.utterance, self.order.forwarding)
+
+    def _report(self, first_audio_s: float, real_time_factor: float | None) -> None:
+        self._terms.clusters.heard(self.chosen, first_audio_s, real_time_factor)
 
     async def _take_down(self, answer: Answer, deadline: asyncio.Timeout) -> None:
         try:
@@ -150,7 +158,7 @@ class Attempt:
             timings = read_timings(await answer.more(), len(self.order.utterance.text), measured.duration_ms)
         self._finish(answer.framed, head, measured, timings)
         if head is not None and measured.duration_ms:
-            self._terms.clusters.heard(self.chosen, head.first_audio_s, self._ended_s * 1000 / measured.duration_ms)
+            self._report(head.first_audio_s, self._ended_s * 1000 / measured.duration_ms)
 
     def _expected(self) -> Expected:
         utterance = self.order.utterance
@@ -183,7 +191,7 @@ class Attempt:
         """The first audio is there. Beaten: another's was, before."""
         if self.flight.state is not State.ASKING:
             raise Beaten
-        self._terms.clusters.heard(self.chosen, head.first_audio_s, None)
+        self._report(head.first_audio_s, None)
         self.flight.audible(head, self._rendering)
         self.flight.heard(*self._heard)
         if self._race is not None:

@@ -219,6 +219,10 @@ class Edge:
             hit = self._owned(key, namespace, await self._find_once(key), Tier.REDIS)
         return hit
 
+    def fresh(self, asked: Asked, found: Recording) -> bool:
+        """Whether this is a hit for what is asked."""
+        return isinstance(self._verdict(asked, found), Hit)
+
     def _owned(self, key: Key, namespace: str, found: Recording | None, tier: Tier) -> Recorded | None:
         if found is None or found.namespace != namespace:
             return None
@@ -294,11 +298,11 @@ class Edge:
         joined = flight is not None
         if flight is None:
             store = not wish.directives.no_store
-            order = Order(asked, wish.utterance, wish.forwarding, store, wish.priority)
+            order = Order(asked, wish.utterance, wish.forwarding, store, wish.priority, may_join)
             flight = self._fills.lead(order, alone=not store)
         with flight.reading():
             head = await flight.begun()
-        return Live(flight, head, reason, joined)
+        return Live(flight, head, reason, joined or head.followed)
 
 
 def _recorded(verdict: Hit | Stale, tier: Tier, forward_status: int | None = None) -> Recorded:

@@ -22,6 +22,7 @@ from edgecache.fill.limits import FillLimits
 from edgecache.fill.orphans import Orphan, fate
 from edgecache.fill.priority import Priority
 from edgecache.fill.refusal import failed, stopping
+from edgecache.fill.sharing import Commons, Sharing
 from edgecache.fill.shedding import Reason, Shedding
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Fills:
         self._keep_recording = keep
         #: What was purged; in a node, all its parts have the same.
         self.purges = Purges()
-        terms = Terms(
+        self._terms = terms = Terms(
             clusters=clusters,
             clock=clock,
             keep=self._keep,
@@ -56,6 +57,7 @@ class Fills:
         )
         self.admission = Admission(limits, clusters, clock, self._review_all)
         self.asking = Asking(limits, terms, self.admission)
+        self._sharing: Sharing | None = None
         #: Flights that may be joined, the oldest first: more than one if clients asked for new takes meanwhile.
         self._takes: dict[Key, list[Flight]] = {}
         #: What these are to get.
@@ -82,6 +84,11 @@ class Fills:
         self._lingering -= over
         self._held_bytes -= sum(flight.rendering.length for flight in over)
         return self._held_bytes
+
+    @property
+    def leases(self) -> Mapping[str, int]:
+        """What came of asking for leases, by result; empty: none are asked for."""
+        return {} if self._sharing is None else self._sharing.status()
 
     @property
     def under_way(self) -> int:
@@ -111,12 +118,20 @@ class Fills:
         flight = self.flight(key)
         if flight is not None:
             self.joined += 1
-            flight.others += 1
-            self._orphans.pop(flight, None)
-            if priority < flight.priority:
-                flight.priority = priority
-                self.admission.hurry(flight)
+            self._joined(flight, priority)
         return flight
+
+    def _joined(self, flight: Flight, priority: Priority) -> None:
+        """One more listens, here or in another process."""
+        flight.others += 1
+        self._orphans.pop(flight, None)
+        if priority < flight.priority:
+            flight.priority = priority
+            self.admission.hurry(flight)
+
+    def share(self, commons: Commons) -> None:
+        """From now on the same speech is made once for all processes that share these leases."""
+        self._sharing = Sharing(commons, self._terms, self.asking, self._joined)
 
     def lead(self, order: Order, *, alone: bool = False) -> Flight:
         """A new flight. alone: nobody may join it. NodeError: there is too much to do already."""
@@ -186,6 +201,7 @@ class Fills:
             "refused": self.refused,
             **self.asking.status(),
             **self.admission.status(),
+            "leases": self.leases or "off",
             "orphans": {
                 "now": sum(not flight.readers for flight in self._orphans),
                 "finished": self.orphans_finished,
@@ -240,7 +256,10 @@ class Fills:
             if earlier is flight:
                 break
             earlier.outdated = True
-        self._keep_recording(recording)
+        if self._sharing is not None and flight.head is not None and flight.head.followed:
+            self._sharing.remember(recording)
+        else:
+            self._keep_recording(recording)
         return True
 
     def _landed(self, task: asyncio.Task[None]) -> None:
@@ -274,7 +293,7 @@ class Fills:
 
     async def _run(self, flight: Flight, order: Order) -> None:
         try:
-            await self.asking.fill(flight, order)
+            await (self._sharing if self._sharing is not None and order.joinable else self.asking).fill(flight, order)
         except Exception as error:  # the task's root; `_landed` tells whoever listens
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"a fill failed: {flight!r}", "exception": error}

@@ -56,7 +56,7 @@ READ_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known when the first audio is heard."""
+    """What is known when the first audio is heard. followed: another process leads, and tells it."""
 
     media_type: str
     cluster: str
@@ -65,6 +65,7 @@ class Head:
     stored: bool
     #: None: more than can be kept.
     tags: tuple[str, ...] | None = ()
+    followed: bool = False
 
 
 class Rendering:

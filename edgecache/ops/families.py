@@ -90,6 +90,7 @@ _ALL = (
     _counter(
         "fills_shed", "Fills that were refused at once, by why and by how urgent they were.", "reason", "priority"
     ),
+    _counter("lease", "Leases asked for before a fill, by what came of it.", "result"),
     _gauge("fills_in_flight", "Fills under way."),
     _gauge("fill_held_bytes", "Bytes of renderings held for readers."),
     # What was not bought.

@@ -133,6 +133,8 @@ class Book:
         for why, priority in product(Reason, Priority):
             self._add("fills_shed", fills.shedding.refused[why, priority], why.value, priority.word)
         self._add("fill_joins", fills.joined)
+        for result, many in fills.leases.items():
+            self._add("lease", many, result)
         self._add("fills_in_flight", fills.under_way)
         self._add("fill_held_bytes", fills.held_bytes)
 

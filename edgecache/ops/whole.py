@@ -17,7 +17,10 @@ LARGEST = frozenset({"uptime_s", "standing"})
 STATES = ("up", "trial", "ejected")
 #: How things stand, which ends with who told it.
 PASSING = frozenset(
-    {"under_way", "held_bytes", "state", "pending_bytes", "requests", "memo_bytes", "last_write_failure"}
+    {
+        *("under_way", "held_bytes", "state", "pending_bytes", "requests", "memo_bytes", "last_write_failure"),
+        *("holding", "following"),
+    }
 )
 _KIND = ("route", "method", "status", "result")
 _MEANS = ("share", "error_rate", "warmth")

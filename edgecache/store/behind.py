@@ -57,6 +57,7 @@ class WriteBehind:
         self._writing: tuple[Key, Write] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._watched: dict[Key, list[asyncio.Future[None]]] = {}
         self._drained = asyncio.Event()
         self._drained.set()
         self._closing = asyncio.Event()
@@ -86,6 +87,8 @@ class WriteBehind:
         self.counters.dropped_writes += len(self._pending)
         self._pending.clear()
         self.pending_bytes = 0
+        for key in list(self._watched):
+            self._tell_watchers(key)
 
     def put(self, recording: Recording, lifetime_s: float) -> bool:
         """Write this recording soon. False: too much waits already."""
@@ -102,6 +105,18 @@ class WriteBehind:
         if pending is None and self._writing is not None and self._writing[0] == key:
             return self._writing[1]
         return pending
+
+    async def written(self, key: Key) -> None:
+        """Waits until nothing waits to be written under this key, or never will be."""
+        while self.waiting(key) is not None and not self._closing.is_set():
+            watch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watched.setdefault(key, []).append(watch)
+            await watch
+
+    def _tell_watchers(self, key: Key) -> None:
+        for watch in self._watched.pop(key, []):
+            if not watch.done():
+                watch.set_result(None)
 
     def _add(self, key: Key, write: Write, room_bytes: int) -> bool:
         before = self._pending.get(key)
@@ -145,6 +160,7 @@ class WriteBehind:
         finally:
             self._writing = None
             self.pending_bytes -= write.size_bytes
+            self._tell_watchers(key)
         return True
 
     def _command(self, key: Key, write: Write) -> tuple[Argument, ...] | None:

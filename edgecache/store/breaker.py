@@ -60,6 +60,11 @@ class Breaker:
     def __repr__(self) -> str:
         return f"<Breaker {self.state.value}, {self.faults_in_a_row} faults in a row>"
 
+    @property
+    def steady(self) -> bool:
+        """Closed, and the last answer was none of the faults."""
+        return self.state is BreakerState.CLOSED and not self.faults_in_a_row
+
     def admit(self, now: float) -> Permit | None:
         """Leave to ask, or None: don't. Whoever gets a permit tells `answered` or `failed` in the end."""
         if self.state is BreakerState.OPEN and now - self._opened_at >= self._open_s:

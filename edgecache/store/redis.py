@@ -7,19 +7,18 @@ not know whose utterance was asked for: `cache.lookup` compares that.
 """
 
 import asyncio
-import math
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 
 from edgecache.cache.key import Key, Naming
-from edgecache.cache.recording import BrokenRecord, Facts, Recording, unframe
+from edgecache.cache.recording import BrokenRecord, Recording, tellable, unframe
 from edgecache.clock import Clock
 from edgecache.errors import SettingsError
 from edgecache.store.behind import WriteBehind
 from edgecache.store.breaker import Breaker, BreakerState, Permit
 from edgecache.store.connections import Address, Connections, Refusal, Reply, Unanswered
+from edgecache.store.lease import Leases
 from edgecache.store.pipeline import Answer, Pipeline, Question
 from edgecache.store.tiers import RedisAccess
 
@@ -29,7 +28,6 @@ MAX_VALUE_BYTES = 64 << 20
 PROBE_TIMEOUT_S = 2.0
 #: Asks for what nobody keeps: that it answers is what is to be known.
 _LOOK = b"*2\r\n$3\r\nGET\r\n$17\r\nedgecache:nothing\r\n"
-_ETAG = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
@@ -74,14 +72,15 @@ class RedisTier:
         self._naming = naming
         self._clock = clock
         self._on_change = on_change
-        self._address = Address(where, access.password)
         #: Why the breaker is open.
         self._why = ""
+        self.address = Address(where, access.password)
         self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
-        self._reads = Pipeline(self._address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
-        self._writes = Connections(self._address, 1, access.connect_timeout_s)
+        self._reads = Pipeline(self.address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
+        self._writes = Connections(self.address, 1, access.connect_timeout_s)
         self._behind = WriteBehind(access, naming, clock, self._writes)
         self.counters = Counters()
+        self.leases = Leases(self, access, naming, clock) if access.lease == "on" else None
 
     def __repr__(self) -> str:
         return f"<RedisTier {self.state.value}, {self._reads!r}, {self._behind!r}>"
@@ -115,6 +114,7 @@ class RedisTier:
             "last_write_failure": self._behind.last_failure,
             **asdict(self.counters),
             **asdict(self._behind.counters),
+            "leases": "off" if self.leases is None else self.leases.status(),
         }
 
     # Lifecycle.
@@ -122,6 +122,8 @@ class RedisTier:
     async def start(self) -> None:
         """Begins to write behind. Connects when it is asked something, so Redis may be down."""
         self._behind.start()
+        if self.leases is not None:
+            await self.leases.start()
 
     async def flush(self, timeout_s: float) -> bool:
         """Waits until all is written; False: it took too long."""
@@ -129,6 +131,8 @@ class RedisTier:
 
     async def close(self) -> None:
         """Drops the connections and what still waits; `flush` first to keep it."""
+        if self.leases is not None:
+            await self.leases.close()
         await self._writes.close()
         await self._behind.close()
         await self._reads.close()
@@ -172,6 +176,38 @@ class RedisTier:
         else:
             self._failed(permit, str(answer) if isinstance(answer, Unanswered | Refusal) else answer.why)
 
+    # For leases.
+
+    def ask(self, command: bytes) -> asyncio.Future[Answer] | None:
+        """Asks at once, within the budget of a read. None: Redis is not asked now, as its last answer failed."""
+        now_s = self._clock.monotonic()
+        permit = self._admit(now_s) if self._breaker.steady else None
+        if permit is None:
+            return None
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def heard(answer: Answer) -> None:
+            if isinstance(answer, Unanswered):
+                self._count_unanswered(permit, answer)
+            else:
+                self._answered(permit)
+            answered.set_result(answer)
+
+        self._reads.ask(Question(command, now_s + self._access.budget_s, heard))
+        return answered
+
+    def believed(self, key: Key, answer: Answer) -> Recording | None:
+        """The recording that an answer is. It is not counted: it was looked for before."""
+        try:
+            found = unframe(key, answer) if isinstance(answer, memoryview) else None
+        except BrokenRecord:
+            return None
+        return found if found is not None and tellable(found.facts) else None
+
+    async def written(self, key: Key) -> None:
+        """Waits until nothing waits to be written under this key."""
+        await self._behind.written(key)
+
     def _heard(self, key: Key, permit: Permit, found: asyncio.Future[Recording | None], answer: Answer) -> None:
         recording = None
         try:
@@ -202,7 +238,7 @@ class RedisTier:
     def _checked(self, key: Key, value: memoryview) -> Recording | None:
         try:
             found = unframe(key, value)
-            if not _tellable(found.facts):
+            if not tellable(found.facts):
                 raise BrokenRecord("facts that can't stand in an answer's head")
         except BrokenRecord:
             self._count_broken(key)
@@ -261,7 +297,7 @@ class RedisTier:
 
     async def probe(self) -> Probe:
         """Looks at Redis once, on a connection of its own."""
-        connections = Connections(self._address, 1, PROBE_TIMEOUT_S)
+        connections = Connections(self.address, 1, PROBE_TIMEOUT_S)
         asking = asyncio.create_task(self._probe(connections), name="probe Redis")
         try:
             return await asyncio.shield(asking)
@@ -288,17 +324,6 @@ class RedisTier:
             said.get("maxmemory_policy"),
             pong_ms,
         )
-
-
-def _tellable(facts: Facts) -> bool:
-    """Whether an answer can be given with these facts. No recording of ours has others; who else writes to Redis may."""
-    media_type = facts.media_type
-    return (
-        media_type.isascii()
-        and media_type.isprintable()
-        and _ETAG.fullmatch(facts.etag) is not None
-        and math.isfinite(facts.made_at)
-    )
 
 
 def parse_info(reply: Reply) -> dict[str, str]:

@@ -7,7 +7,7 @@ served: `cache.lookup` judges that.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
@@ -46,6 +46,14 @@ class RedisAccess:
     )
     breaker_failures: int = option(5, "Faults in a row after which Redis is left alone for a while.", minimum=1)
     breaker_open_s: float = option(1.0, "How long it is left alone before a single probe.", minimum=0.05)
+    lease: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Whether a key that several workers or nodes are asked for at once is synthesized once for all of them. auto: with "
+        "several workers, or a Redis that others may share.",
+    )
+    lease_ttl_s: float = option(
+        2.0, "How long who synthesizes may be silent before another takes over; renewed all the while.", minimum=0.2
+    )
     private_max_memory_bytes: int = option(1 << 30, "maxmemory of the private Redis.", minimum=1 << 20)
     private_directory: str | None = option(
         None, "Where the private Redis has its socket and pid file. Absent: under the runtime directory."
@@ -137,6 +145,10 @@ class Tiers:
         self._memory.put(recording, expires_at, wall_now)
         if self._redis is not None:
             self._redis.put(recording, expires_at - wall_now)
+
+    def remember(self, recording: Recording) -> None:
+        """Memory alone: another process keeps it in Redis."""
+        self._memory.put(recording, self._expires_at(recording), self._clock.wall())
 
     def discard(self, key: Key) -> None:
         """Gone from memory now, from Redis behind."""
