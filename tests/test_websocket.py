@@ -10,13 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.clusters.cluster import Cluster
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import RequestLimits, WebSockets
 from edgecache.demo import tone
 from edgecache.dialects.speech_pb2 import TtsStreamResponse
 from edgecache.node import Node
 from tests.houses import House, house, keys_file, raw, running, settings
-from tests.scripted_upstream import RST, Script, ScriptedUpstream, chunk, head, reset
+from tests.scripted_upstream import RST, Script, ScriptedUpstream, chunk, chunked, head, reset
 from tests.sockets import LIBRARIES, Client, frame, handshake, hear, raw_session, say, with_aiohttp, with_websockets
 from tests.spoken import Spoken, take
 from tests.test_protobuf import message
@@ -437,3 +438,34 @@ async def test_rule_7_a_client_that_reads_nothing_is_dropped() -> None:
         writer.close()
         [counted] = [each for each in home.node.tally.told() if each["method"] == "WS"]
         assert counted["broken"] == 1
+
+
+async def test_a_text_fetched_ahead_is_less_urgent_than_what_others_hear_now() -> None:
+    gate = asyncio.Event()
+    first: Script = [STREAMED + chunk(WAV[:100_000]), gate, chunk(WAV[100_000:]) + chunk(b"")]
+    async with (
+        ScriptedUpstream(first, [chunked(WAV)]) as peer,
+        running(settings(peer.url, clusters=(Cluster(name="one", url=peer.url, max_in_flight=1),))) as node,
+        with_websockets(node.port, {}, ()) as client,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def waiting(many: int) -> None:
+            while sum(node.fills.admission.waiting.values()) < many:
+                await asyncio.sleep(0)
+
+        await say(client, **LONG)
+        assert isinstance(await client.next(), bytes)
+        await say(client, **LONG | {"text": "Next of the session"})
+        await waiting(1)
+        other = asyncio.create_task(
+            session.post(f"http://127.0.0.1:{node.port}/v1/tts", json=LONG | {"text": "Of another"})
+        )
+        await waiting(2)
+        gate.set()
+        async with await other as answer:
+            assert await answer.read() == WAV
+        await hear(client)
+        assert (await hear(client)).audio == WAV
+        asked = [json.loads(each.body)["text"] for each in peer.requests]
+        assert asked == [LONG["text"], "Of another", "Next of the session"]

@@ -264,8 +264,11 @@ class Session:
             turn.whole = True
 
     def _look_ahead(self) -> None:
-        for turn, _ in zip(self._waiting, range(AHEAD), strict=False):
-            turn.fetch()
+        for turn, place in zip(self._waiting, range(AHEAD), strict=False):
+            if place == 0 and self._turn is None:
+                turn.fetch_now()
+            else:
+                turn.fetch()
 
     def _drop_waiting(self) -> list[Turn]:
         dropped = list(self._waiting)

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
+import msgspec
+
 from edgecache.cache.status import Outcome, Result
 from edgecache.clock import Clock
 from edgecache.delivery.auth import Caller
@@ -20,6 +22,7 @@ from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Speech, Wish
 from edgecache.fill.longform import LongForm, LongText, cut, sentence_wish
 from edgecache.fill.longtelling import LongTelling
+from edgecache.fill.priority import Priority
 from edgecache.fill.telling import About, Piece, Telling
 from edgecache.fill.telling import Sentence as Announced
 from edgecache.speech.sentences import Sentence, Sentences
@@ -45,7 +48,9 @@ class Turn:
         self._wish, self._caller, self._means = wish, caller, means
         self._began_s = means.clock.monotonic()
         self._first_byte_s: float | None = None
-        self._fetching: asyncio.Task[Speech] | None = None
+        #: Asked for ahead, then once more as needed now, if it is not there by then.
+        self._fetching: list[asyncio.Task[Speech]] = []
+        self._ahead = False
         self._reading = ExitStack()
         self.telling: Telling | LongTelling | None = None
         self.sent_bytes = 0
@@ -56,26 +61,52 @@ class Turn:
         return f"<{type(self).__name__} {self.id!r} {self.status or 'waiting'}, {self.sent_bytes} bytes>"
 
     def fetch(self) -> None:
-        """Begins to ask for it."""
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._speak(), name="turn")
+        """Begins to ask for it, behind what others hear now."""
+        if not self._fetching:
+            self._ahead = not self._alone
+            self._ask(Priority.LOOK_AHEAD if self._ahead else Priority.INTERACTIVE)
 
-    async def _speak(self) -> Speech:
-        speech = await self._means.edge.speak(self._wish)
+    def fetch_now(self) -> None:
+        """Its turn has come. Asked for once more it joins the fill, which is then as urgent."""
+        if not self._fetching or (self._ahead and not self._fetching[0].done()):
+            self._ask(Priority.INTERACTIVE)
+        self._ahead = False
+
+    @property
+    def _alone(self) -> bool:
+        """Whether nobody may join its fill, not even itself."""
+        return self._wish.directives.no_store or self._wish.directives.no_cache
+
+    def _ask(self, priority: Priority) -> None:
+        wish = msgspec.structs.replace(self._wish, priority=max(priority, self._wish.priority))
+        self._fetching.append(asyncio.create_task(self._speak(wish), name="turn"))
+
+    async def _speak(self, wish: Wish) -> Speech:
+        speech = await self._means.edge.speak(wish)
         if isinstance(speech, Live):
             self._reading.enter_context(speech.flight.reading())  # held and counted from now on
         return speech
 
     async def events(self) -> AsyncGenerator[About | Announced | Piece, None]:
         """What is to be told. SpeechError: there is nothing, or no more."""
-        self.fetch()
-        assert self._fetching is not None
-        speech = await asyncio.shield(self._fetching)
+        self.fetch_now()
+        speech = await self._fetched()
         telling = self.telling = Telling(speech, self._wish.utterance)
         self.learn(speech, telling.about)
         async with aclosing(telling.events(self._means.settings.frame_bytes)) as events:
             async for event in events:
                 yield event
+
+    async def _fetched(self) -> Speech:
+        """What was found by the first asking that found anything. SpeechError: none did."""
+        while True:
+            await asyncio.wait(self._fetching, return_when=asyncio.FIRST_COMPLETED)
+            for each in self._fetching:
+                if each.done() and each.exception() is None:
+                    return each.result()
+            if all(each.done() for each in self._fetching):
+                return self._fetching[-1].result()
+            await asyncio.wait([each for each in self._fetching if not each.done()])
 
     def learn(self, speech: Speech, about: About) -> None:
         """It is being told."""
@@ -98,9 +129,9 @@ class Turn:
 
     def over(self) -> None:
         """It is told, or not wanted any more."""
-        if self._fetching is not None:
-            self._fetching.add_done_callback(_heard)
-            self._fetching.cancel()
+        for each in self._fetching:
+            each.add_done_callback(_heard)
+            each.cancel()
         self._reading.close()
         now_s = self._means.clock.monotonic()
         self._means.report(
@@ -156,6 +187,9 @@ class LongTurn(Turn):
 
     def fetch(self) -> None:
         """Its sentences are asked for when its turn comes."""
+
+    def fetch_now(self) -> None:
+        """They are, by `events`."""
 
     async def events(self) -> AsyncGenerator[About | Announced | Piece, None]:
         """What is to be told. SpeechError: there is nothing, or no more."""
