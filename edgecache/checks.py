@@ -50,6 +50,7 @@ class Checks:
         for index, cluster in enumerate(self._settings.clusters):
             self._cluster(f"clusters.{index}", cluster)
         self._routes()
+        self._voices()
         self._redis()
         self._keys_file()
         self._listeners()
@@ -114,6 +115,17 @@ class Checks:
                 if group not in groups:
                     hint = did_you_mean(group, tuple(groups)) or "add it to the `groups` of a cluster"
                     self._wrong(f"{key}.groups.{count}", f"no cluster is in the group {shown(group)}", hint)
+
+    def _voices(self) -> None:
+        """Each voice once, and at a revision that has a name."""
+        seen: set[str] = set()
+        for index, each in enumerate(self._settings.cache.key.voice_revisions):
+            key = f"cache.key.voice_revisions.{index}"
+            if each.voice in seen:
+                self._wrong(f"{key}.voice", f"the voice {each.voice!r} has a revision already")
+            if not each.revision:
+                self._wrong(f"{key}.revision", "is empty; leave the voice out if it was never made anew")
+            seen.add(each.voice)
 
     def _redis(self) -> None:
         access = self._settings.cache.redis

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.cache.key import Naming, VoiceRevision
 from edgecache.cache.purges import Kind, Purge, Scope
 from edgecache.fill.edge import Live, Recorded, Wish
 from edgecache.node import Node
@@ -16,7 +17,7 @@ from edgecache.speech.utterance import utterance
 from tests.daemon import HANG_S
 from tests.edge_rig import Rig, heard, rig, wish
 from tests.houses import Heard, House, cluster, house, running, settings, with_redis
-from tests.redis_houses import hit, missed, redis_alone, said, written
+from tests.redis_houses import hit, mismatches, missed, redis_alone, said, written
 from tests.redis_server import RedisServer
 from tests.scripted_clusters import WAV, Barrier, Reply
 from tests.test_fastlane import answered, post, talking
@@ -429,3 +430,30 @@ async def test_rule_7_no_more_purges_stand_than_may(monkeypatch: pytest.MonkeyPa
         await purged(home.node, all=True)
         assert len(home.node.purges) == 1
         await purged(home.node, tag="c")
+
+
+# Voices that were made anew.
+
+
+@pytest.mark.redis
+async def test_another_revision_of_a_voice_is_asked_for_anew_and_going_back_finds_the_old_one(
+    redis_server: RedisServer,
+) -> None:
+    plain = redis_alone(redis_server.url)
+    revised = replace(plain, key=Naming(voice_revisions=(VoiceRevision("tone", "2"),)))
+    async with cluster() as origin, aiohttp.ClientSession() as client:
+        for cache, made in ((plain, True), (revised, True), (revised, False), (plain, False)):
+            async with running(settings(origin.url, cache=cache)) as node:
+                here = House(origin, node, client)
+                assert is_hit(await said(here, "Hello", voice_id="tone")) != made
+                key = await key_of(here, "Hello", voice_id="default")
+                await written(node)
+                if cache is revised:
+                    async with client.get(f"{here.url}/v1/audio/{key}") as answer:
+                        assert answer.status == 200
+                else:
+                    old = await key_of(here, "Hello", voice_id="tone")
+                async with client.get(f"{here.url}/v1/audio/{old}") as answer:
+                    assert answer.status == (404 if cache is revised else 200)
+                assert mismatches(node) == 0
+        assert origin.counters.syntheses == 3

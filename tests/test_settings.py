@@ -124,6 +124,15 @@ def test_redis_off_needs_no_quotes(tmp_path: Path) -> None:
         pytest.param('node: {region: "a\\u0007"}', (2, 16), "holds a control character", id="control character"),
         pytest.param('node: {region: "\\ud800"}', (2, 16), "half of a surrogate pair", id="half a character"),
         pytest.param("? [a]\n: 1", (2, 3), "a key must be a plain word", id="a list as a key"),
+        pytest.param(
+            'cache: {key: {voice_revisions: [{voice: a, revision: "2"}, {voice: a, revision: "3"}]}}',
+            (2, 68),
+            "'a' has a revision already",
+            id="a voice twice",
+        ),
+        pytest.param(
+            'cache: {key: {voice_revisions: [{voice: a, revision: ""}]}}', (2, 54), "is empty", id="no revision"
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(line: str, place: tuple[int, int], message: str, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import math
 import struct
 import unicodedata
 
+import msgspec
 import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecache.cache.key import Naming
+from edgecache.cache.key import Naming, VoiceRevision
 from edgecache.errors import ClientError
 from edgecache.speech.utterance import MAX_DEPTH, Value, decode, plain, utterance
 
@@ -114,6 +115,18 @@ def test_rule_8_namespaces_and_secrets_part_keys() -> None:
         naming.key("a" + canonical[:1].decode(), canonical[1:]),
     }
     assert len(keys) == 5
+
+
+def test_a_voices_revision_parts_its_keys_and_no_others() -> None:
+    ava, ben = (utterance({"text": "x", "voice_id": voice}).canonical for voice in ("ava", "ben"))
+    second, third = (Naming(voice_revisions=(VoiceRevision("ava", each),)) for each in ("2", "3"))
+    assert len({each.key("n", ava) for each in (naming, second, third)}) == 3
+    assert naming.key("n", ben) == second.key("n", ben)
+    assert naming.key("n", utterance({"text": "ava"}).canonical) == second.key(
+        "n", utterance({"text": "ava"}).canonical
+    )
+    # As a worker gets its settings from its supervisor.
+    assert msgspec.convert(msgspec.to_builtins(second), Naming).key("n", ava) == second.key("n", ava)
 
 
 def test_a_key_is_the_same_on_every_machine() -> None:

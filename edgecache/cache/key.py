@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import NewType
 
-from edgecache.option import option
+from edgecache.option import option, required
+from edgecache.speech.utterance import word
 
 #: 64 hex digits.
 Key = NewType("Key", str)
@@ -18,6 +19,16 @@ KEY_HEX_DIGITS = 64
 #: Changes when the meaning of a key changes, so that versions living beside each other miss each other's recordings.
 KEY_SCHEMA = b"edgecache key 1"
 _LENGTH = struct.Struct(">I")
+#: Stands behind a canonical utterance, which says itself where it ends.
+_REVISION = b"voice revision"
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceRevision:
+    """What a voice is by now, under a name that stays."""
+
+    voice: str = required("The voice, as `voice_id` has it.")
+    revision: str = required("Any other text than before: all that this voice has said is asked for anew.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,14 @@ class Naming:
     secret: str = option(
         "", "Keys the hash, so that who lists Redis keys can't test for a text. The same on all nodes.", secret=True
     )
+    voice_revisions: tuple[VoiceRevision, ...] = option(
+        (), 'Voices that were made anew, such as `- {voice: ava, revision: "2"}`. The same on all nodes.'
+    )
     _hashing_key: bytes = field(init=False, repr=False, default=b"")
+    _revisions: dict[str, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_revisions", {each.voice: each.revision for each in self.voice_revisions})
         digest = hashlib.blake2b(self.secret.encode(), digest_size=64, person=b"edgecache-secret").digest()
         object.__setattr__(self, "_hashing_key", digest if self.secret else b"")
 
@@ -39,7 +55,18 @@ class Naming:
         spelled = namespace.encode()
         hashed = hashlib.blake2b(KEY_SCHEMA, digest_size=32, key=self._hashing_key)
         hashed.update(_LENGTH.pack(len(spelled)) + spelled + canonical)
+        revision = self._revision(canonical)
+        if revision:
+            hashed.update(_REVISION + revision.encode())
         return Key(hashed.hexdigest())
+
+    def revised(self, canonical: bytes) -> bool:
+        """Whether recordings of this utterance may have had another key before."""
+        return bool(self._revision(canonical))
+
+    def _revision(self, canonical: bytes) -> str:
+        """What is in the key besides; empty: nothing."""
+        return self._revisions.get(word(canonical, "voice_id"), "") if self._revisions else ""
 
     def redis_key(self, key: Key) -> str:
         """Where a recording lies in Redis."""

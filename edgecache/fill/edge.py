@@ -227,7 +227,7 @@ class Edge:
         if found is None or found.namespace != namespace:
             return None
         if self._naming.key(namespace, found.canonical) != key:
-            self.counters.mismatches += 1
+            self.counters.mismatches += not self._naming.revised(found.canonical)
             return None
         verdict = self._judge(Asked(key, namespace, found.canonical), found)
         return _recorded(verdict, tier) if isinstance(verdict, Hit) else None

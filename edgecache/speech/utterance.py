@@ -148,13 +148,16 @@ def decode(canonical: bytes) -> dict[str, Value]:
 
 
 def word(canonical: bytes, name: str) -> str:
-    """One field of a canonical form, without decoding the others; empty if it is absent, or no text."""
+    """One field of a canonical form, without decoding the others; empty if it is absent, or no text, or this is no form."""
     sought, at = name.encode(), 1 + 1 + _LENGTH.size
-    while at < len(canonical):
-        _, found, at = _part(canonical, at)
-        tag, content, at = _part(canonical, at)
-        if found == sought:
-            return content.decode("utf-8", "replace") if tag == b"s" else ""
+    try:
+        while at < len(canonical):
+            _, found, at = _part(canonical, at)
+            tag, content, at = _part(canonical, at)
+            if found == sought:
+                return content.decode() if tag == b"s" else ""
+    except ValueError:  # who else writes to Redis may put anything there
+        return ""
     return ""
 
 
