@@ -27,6 +27,8 @@ GRACE_S = 3600.0
 #: More fields are no list of ours: nodes refuse to purge at half of it.
 MAX_FIELDS = 2 * MAX_STANDING
 _CHANGE = "change"
+#: So often nothing has changed: all is read.
+_NOTHING = -1
 
 
 class StandingPurges:
@@ -40,7 +42,8 @@ class StandingPurges:
         self._on_news = on_news
         self._connections = Connections(Address(url, access.password), 1, access.connect_timeout_s)
         self._seen: bytes | None = None
-        self._told = -1
+        #: How often the purges known here had changed when Redis was told of them.
+        self._told = _NOTHING
         self._one_at_a_time = asyncio.Lock()
         self._looks: set[asyncio.Task[str]] = set()
         self._wake = asyncio.Event()
@@ -96,9 +99,9 @@ class StandingPurges:
         listed = await self._listed()
         news = [purge for purge in listed.values() if self._purges.add(purge)]
         told = self._purges.changes
-        await self._repair(listed)
-        # What was read is at least as new as this; what we wrote ourselves is read once more.
-        self._seen, self._told = change, told
+        wrote = await self._repair(listed)
+        # What was read is at least as new as this. What we wrote is read once more, with what others wrote meanwhile.
+        self._seen, self._told = change, _NOTHING if wrote else told
         if news:
             self._on_news(news)
 
@@ -115,8 +118,8 @@ class StandingPurges:
                 found[purge.name] = purge
         return found
 
-    async def _repair(self, listed: dict[str, Purge]) -> None:
-        """Redis is told what it lacks, and what no longer stands is taken out."""
+    async def _repair(self, listed: dict[str, Purge]) -> bool:
+        """Redis is told what it lacks, and what no longer stands is taken out. Whether there was anything."""
         ours = {purge.name: purge for purge in self._purges}
         lacking = [each for name, each in ours.items() if name not in listed or listed[name].serial < each.serial]
         if lacking:
@@ -127,6 +130,7 @@ class StandingPurges:
             await self._ask("HDEL", self._where, *over)
             # Somebody may have purged the same just now: everyone looks again, and whose purge is missing repeats it.
             await self._ask("HSET", self._where, _CHANGE, secrets.token_hex(8))
+        return bool(lacking or over)
 
     def _is_over(self, purge: Purge) -> bool:
         """Whether no node may still think that it stands: a larger one says as much, or all clocks agree on its age."""
