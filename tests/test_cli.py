@@ -99,7 +99,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("say hi -o /dev/full --url {url}", 1, "/dev/full can't be written: No space left on device"),
     ("say '' --url {url}", 1, "error: 400 empty_text: "),
     ("say hi --field format=midi --url {url}", 1, "error: 422 refused_by_cluster: "),
-    ("say hi --url {admin}", 1, "error: 404 "),
+    ("say hi --url {admin}", 1, "error: 405 "),
     ("explain hi --admin {url}", 1, "is that the admin listener?"),
     ("serve -c {config} --listen 0.0.0.0:0", 2, "--> --listen"),
     ("serve -c {config} --listen {taken}", 2, "already in use"),
