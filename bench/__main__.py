@@ -1,6 +1,7 @@
 """`python -m bench`: measured figures of an edge on one core, beside the cluster alone; a table, and JSON.
 
-The machines are shared and noisy, so what is compared runs interleaved in one run, and ratios are what to quote.
+The machines are shared and noisy, so what is compared runs interleaved in one run, and ratios are what to quote. Others:
+bench.hits, misses, regions, delivery, longtext, workers, metrics, hit_ratio, soak; docs/benchmarks.md says what each shows.
 """
 
 import argparse

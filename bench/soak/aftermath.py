@@ -7,6 +7,7 @@ connection that is known to be its own, and may answer only from what it has.
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from edgecache.cache.recording import BrokenRecord, unframe
 from edgecache.dialects import speeko
 
 PREFIX = b"tts:"
+_KEY = re.compile("[0-9a-f]{64}")
 _TOGETHER = 4
 #: Connections that are made until one of them is a certain worker's.
 _MOST_LINES = 40
@@ -84,11 +86,11 @@ def _redis(world: World, asked: Collection[int], kept: Kept) -> dict[str, int]:
     texts = {_canonical(text): text for text in asked}
     found: dict[str, int] = {}
     with world.redis.client() as client:
-        for name in client.scan_iter(match=PREFIX + b"*", count=1000):
+        for name in client.scan_iter(match=PREFIX + b"*", count=1000, _type="STRING"):
             value = client.get(name)
-            if value is None or client.type(name) != b"string":
-                continue
             key = name.removeprefix(PREFIX).decode()
+            if value is None or not _KEY.fullmatch(key):
+                continue  # evicted since, or something else that the edge keeps there
             try:
                 recording = unframe(key, value)
             except BrokenRecord as error:

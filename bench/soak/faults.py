@@ -6,13 +6,14 @@ It does not know what they do to anyone.
 import asyncio
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import redis
 
-from bench.soak.plan import KILLED, Fault, Manner, Planned
-from bench.soak.verdicts import Happened
+from bench.soak.plan import KILLED, PURGED_VOICE, Fault, Manner, Planned
+from bench.soak.verdicts import Happened, Past, Purge
 from bench.soak.world import REDIS_BYTES, Cluster, World, until
 
 #: What a cluster's knobs are turned to.
@@ -34,13 +35,15 @@ Step = Callable[[], Awaitable[None]]
 
 
 class Faults:
-    """Those of one run. `happened` grows."""
+    """Those of one run. `past` grows."""
 
     def __init__(self, world: World, now: Callable[[], float]) -> None:
         self._world = world
         self._now = now
-        self.happened: list[Happened] = []
+        self.past = Past()
         self.manner: Manner | None = None
+        #: A fault may last longer than planned; the next one of the same thing waits for it.
+        self._ill: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, planned: Sequence[Planned]) -> None:
         """All of them, each at its time."""
@@ -50,13 +53,22 @@ class Faults:
 
     async def _carry_out(self, planned: Planned) -> None:
         await asyncio.sleep(max(0.0, planned.at_s - self._now()))
-        happened = Happened(planned.fault, planned.target, self._now())
-        self.happened.append(happened)
-        begin, end = self._steps(planned)
-        await begin()
-        await asyncio.sleep(max(0.0, planned.until_s - self._now()))
-        await end()
-        happened.until_s = self._now()
+        async with AsyncExitStack() as ill:
+            for each in self._befallen(planned):
+                await ill.enter_async_context(self._ill[each])
+            happened = Happened(planned.fault, planned.target, self._now())
+            self.past.happened.append(happened)
+            begin, end = self._steps(planned)
+            await begin()
+            await asyncio.sleep(max(0.0, happened.at_s + planned.until_s - planned.at_s - self._now()))
+            await end()
+            happened.until_s = self._now()
+
+    def _befallen(self, planned: Planned) -> list[str]:
+        """The things that have it, always in the same order."""
+        if planned.fault is Fault.ALL_DOWN:
+            return [each.part.name for each in self._world.clusters]
+        return [planned.target]
 
     def _steps(self, planned: Planned) -> tuple[Step, Step]:
         world, fault = self._world, planned.fault
@@ -84,6 +96,12 @@ class Faults:
             case Fault.REDIS_FULL:
                 full = _call(world.redis.set_limit, _TINY_BYTES, "noeviction")
                 return full, _call(world.redis.set_limit, REDIS_BYTES, "allkeys-lfu")
+            case Fault.PURGED_ALL:
+                return self._purge(None), _nothing
+            case Fault.PURGED_VOICE:
+                return self._purge(PURGED_VOICE), _nothing
+            case Fault.WORKER_STOPPED:
+                return self._signal_worker(signal.SIGSTOP), self._signal_worker(signal.SIGCONT)
             case Fault.WORKER_KILLED:
                 return self._kill_worker, self._worker_is_back
         raise AssertionError(fault)
@@ -101,10 +119,25 @@ class Faults:
         with self._world.redis.client() as client, suppress(redis.RedisError):
             client.flushall()
 
+    def _purge(self, voice: str | None) -> Step:
+        async def purge() -> None:
+            sent_s = self._now()
+            if await self._world.purge({"all": True} if voice is None else {"voice": voice}):
+                self.past.purges.append(Purge(sent_s, self._now(), voice))
+
+        return purge
+
+    def _signal_worker(self, number: signal.Signals) -> Step:
+        async def send() -> None:
+            if number is not signal.SIGCONT:
+                await self._world.see_workers()
+            if KILLED in self._world.workers:
+                os.kill(self._world.workers[KILLED], number)
+
+        return send
+
     async def _kill_worker(self) -> None:
-        workers = await self._world.see_workers()
-        if KILLED in workers:
-            os.kill(workers[KILLED], signal.SIGKILL)
+        await self._signal_worker(signal.SIGKILL)()
 
     async def _worker_is_back(self) -> None:
         await until(self._world.all_serve, "a killed worker is back")

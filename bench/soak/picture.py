@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from bench.soak.plan import OF_A_WORKER, OF_LISTENERS, OF_REDIS
+from bench.soak.plan import OF_A_WORKER, OF_LISTENERS, OF_PURGES, OF_REDIS
 from bench.soak.run import Result
 from bench.soak.verdicts import Happened
 
 _WIDTH, _LEFT, _RIGHT, _PANEL, _GAP, _TOP, _MARGIN = 920, 60, 150, 130, 40, 76, 16
-_LANES = ("clusters", "Redis", "worker 1", "listeners")
+_LANES = ("clusters", "Redis", "worker 1", "purges", "listeners")
 _COLOURS = ("#2a6fbb", "#d1812c", "#4a9d5b", "#b3446c", "#6b5b95")
 _STYLE = """
 text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #222 }
@@ -106,16 +106,8 @@ def _faults(happened: Sequence[Happened], top: int, seconds: float) -> str:
 
 
 def _lane(happened: Happened) -> str:
-    fault = happened.fault
-    return (
-        "Redis"
-        if fault in OF_REDIS
-        else "listeners"
-        if fault in OF_LISTENERS
-        else "worker 1"
-        if fault in OF_A_WORKER
-        else "clusters"
-    )
+    kinds = {"Redis": OF_REDIS, "listeners": OF_LISTENERS, "worker 1": OF_A_WORKER, "purges": OF_PURGES}
+    return next((lane for lane, kind in kinds.items() if happened.fault in kind), "clusters")
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

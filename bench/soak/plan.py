@@ -15,6 +15,8 @@ from typing import Any
 CLUSTERS = 3
 #: The worker that faults never touch, so that what it leaks is seen over the whole run; and the one that is killed.
 SPARED, KILLED = 0, 1
+#: What is purged by voice; every other text is spoken by it.
+PURGED_VOICE = "tone"
 #: Popular texts; the numbers from there on are asked for once.
 POPULAR = 300
 _ZIPF = 0.9
@@ -61,14 +63,18 @@ class Fault(Enum):
     REDIS_FLUSHED = "Redis is flushed"
     REDIS_FULL = "Redis is full"
     WORKER_KILLED = "a worker is killed"
+    WORKER_STOPPED = "a worker is stopped"
+    PURGED_ALL = "everything is purged"
+    PURGED_VOICE = "a voice is purged"
     SLOW_READERS = "everyone reads slowly"
     LEAVERS = "everyone leaves early"
 
 
 OF_REDIS = frozenset({Fault.REDIS_STOPPED, Fault.REDIS_KILLED, Fault.REDIS_FLUSHED, Fault.REDIS_FULL})
 OF_LISTENERS = frozenset({Fault.SLOW_READERS, Fault.LEAVERS})
-OF_A_WORKER = frozenset({Fault.WORKER_KILLED})
-OF_A_CLUSTER = frozenset(Fault) - OF_REDIS - OF_LISTENERS - OF_A_WORKER - {Fault.ALL_DOWN}
+OF_A_WORKER = frozenset({Fault.WORKER_KILLED, Fault.WORKER_STOPPED})
+OF_PURGES = frozenset({Fault.PURGED_ALL, Fault.PURGED_VOICE})
+OF_A_CLUSTER = frozenset(Fault) - OF_REDIS - OF_LISTENERS - OF_A_WORKER - OF_PURGES - {Fault.ALL_DOWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ def fields(number: int) -> dict[str, Any]:
     """What text number so-and-so asks for. Some are takes, which differ each time a cluster is asked; some have no frame."""
     rng = random.Random(number)
     words = " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 9)))
-    asked: dict[str, Any] = {"text": f"{number} {words}", "voice_id": rng.choice(("default", "tone"))}
+    asked: dict[str, Any] = {"text": f"{number} {words}", "voice_id": rng.choice(("default", PURGED_VOICE))}
     kind = rng.random()
     if kind < 0.15:
         asked["demo"] = {"take": True}
@@ -179,8 +185,8 @@ def _target(fault: Fault, ill: set[str], rng: random.Random) -> str | None:
     well = [f"cluster {number}" for number in range(CLUSTERS) if f"cluster {number}" not in ill]
     if fault in OF_A_CLUSTER:
         return rng.choice(well) if len(well) == CLUSTERS and "all clusters" not in ill else None
-    target = {Fault.ALL_DOWN: "all clusters", Fault.WORKER_KILLED: f"worker {KILLED}"}.get(fault)
-    if fault is Fault.ALL_DOWN and len(well) < CLUSTERS:
-        return None
-    target = target or ("Redis" if fault in OF_REDIS else "listeners")
+    if fault is Fault.ALL_DOWN:
+        return "all clusters" if len(well) == CLUSTERS and "all clusters" not in ill else None
+    kinds = {"Redis": OF_REDIS, "listeners": OF_LISTENERS, f"worker {KILLED}": OF_A_WORKER, "recordings": OF_PURGES}
+    target = next(name for name, of in kinds.items() if fault in of)
     return None if target in ill else target

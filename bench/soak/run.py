@@ -68,6 +68,7 @@ class Result:
             "no partial or wrong recording": _many(len(kept.wrong), "recordings") if kept.wrong else "",
             "nobody hangs": _many(never[Verdict.HUNG], "answers"),
             "no answer against the protocol": _many(never[Verdict.ODD], "answers"),
+            "nothing that was purged": _many(never[Verdict.OLD], "answers"),
             "every error has its fault": _many(self.ledger.unexplained, "errors without one"),
             "no traceback in the log": _many(
                 sum(many for message, many in self.logged.items() if "traceback" in message), "of them"
@@ -142,7 +143,7 @@ class _Run:
         return Result(
             plan,
             self._ledger,
-            self._faults.happened,
+            self._faults.past.happened,
             watch.looks,
             watch.lines(plan.seconds * WARM_SHARE),
             before,
@@ -187,7 +188,7 @@ class _Run:
             self._say(f"{clients.now:.0f} of {self._plan.seconds:.0f} s: {told(self._ledger)}")
 
     def _enter(self, heard: Heard) -> None:
-        verdict = self._ledger.enter(heard, self._faults.happened)
+        verdict = self._ledger.enter(heard, self._faults.past)
         if verdict in NEVER:
             self._say(self._ledger.shown[-1])
 

@@ -171,6 +171,12 @@ class World:
             answer.raise_for_status()
             return await answer.json()
 
+    async def purge(self, what: Mapping[str, object]) -> bool:
+        """Whether all workers and Redis have it."""
+        url = f"http://{LOOPBACK}:{self.admin_port}/purge"
+        async with self.admin.post(url, json=what) as answer:
+            return answer.status == 200
+
     async def metrics(self) -> str:
         """A scrape."""
         async with self.admin.get(f"http://{LOOPBACK}:{self.admin_port}/metrics") as answer:
@@ -213,6 +219,8 @@ def _settings(port: int, admin_port: int, socket: Path, clusters: list[Cluster])
         "timeouts": {"connect": "500ms", "first_byte": "2s", "between_bytes": "1s", "total": "30s"},
         "probing": {"interval": "500ms", "timeout": "500ms"},
         "health": {"ejected": "500ms", "ejected_max": "2s", "slow_start": "1s"},
+        # Others may keep the machine busy; that is no reason to refuse anyone here.
+        "fills": {"shed": {"lag": "30s", "lag_later": "30s"}},
         "log": {"format": "json", "access": False},
     }
 
