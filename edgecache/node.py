@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,27 +17,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgecache.cache.purges import Purges
-from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet
 from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
 from edgecache.delivery.connection import Connection
-from edgecache.delivery.fastlane import Lane, Ways
 from edgecache.delivery.http import Http, Service
-from edgecache.delivery.listening import Audience
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
-from edgecache.delivery.turn import Means
-from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import speeko
 from edgecache.errors import SettingsError, SpeechError
 from edgecache.fill.edge import Edge, Wish
 from edgecache.fill.fills import Fills
 from edgecache.fill.sharing import Commons
+from edgecache.fill.traced import Traced
 from edgecache.listening import BACKLOG, Berth, Row, port_of, rows
 from edgecache.measures.lag import Lag
-from edgecache.ops import log, startup, systemd
+from edgecache.ops import log, spans, startup, systemd
 from edgecache.ops.admin import Admin
 from edgecache.ops.daemon import NOTHING, Alone, Call, Told
 from edgecache.ops.gathering import packed
@@ -46,6 +42,7 @@ from edgecache.ops.pulse import Pulse, causes
 from edgecache.ops.watching import Watching
 from edgecache.own_redis import private_redis
 from edgecache.purging import Purging
+from edgecache.reception import Parts, service
 from edgecache.settings import Settings
 from edgecache.store.lease import resolved
 from edgecache.store.memory import MemoryTier
@@ -75,6 +72,7 @@ class Node:
         self.gate = Gate(_keyring(settings))
         self.tally = Tally()
         self.lag = Lag()
+        self._tracer = spans.tracer(settings.tracing, settings.node.name)
         self._pulse = Pulse(self.lag, self.clock, self.readiness)
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=log.cluster_changed)
@@ -126,8 +124,9 @@ class Node:
         self.tiers = Tiers(self._memory, self._redis, freshness, self.clock, self.purges)
         await self.tiers.start()
         await self._fleet.start()
+        clusters = self._fleet if self._tracer is None else Traced(self._fleet, self.clock, self._tracer)
         self.fills = Fills(
-            self.settings.fills, self._fleet, self.tiers.keep, self.clock, self.settings.timeouts.first_byte_s
+            self.settings.fills, clusters, self.tiers.keep, self.clock, self.settings.timeouts.first_byte_s
         )
         self.fills.purges = self.purges
         self.edge = Edge(cache.key, freshness, self.tiers, self.fills, self.clock)
@@ -149,8 +148,9 @@ class Node:
 
     async def _listen(self) -> None:
         self._rows = self._berth.rows or rows(self.settings, {}, 1)
-        service = self._service()
-        self._server = Server(Http(service).handle, self.settings.limits, service.lane)
+        reception = self._reception()
+        self.sockets = reception.sockets
+        self._server = Server(Http(reception).handle, self.settings.limits, reception.lane)
         self.port = port_of(self._rows[self._berth.slot][0])
         if not self._berth.supervised:
             await self._listen_admin()
@@ -165,46 +165,20 @@ class Node:
             for each in self._rows[slot]:
                 self._listeners[slot].append(await loop.create_server(self._server, sock=each.dup(), backlog=BACKLOG))
 
-    def _service(self) -> Service:
-        name, limits, told = self.settings.node.name, self.settings.limits, self.settings.log.access
-        ways = Ways(
-            node=name,
-            edge=self.edge,
-            gate=self.gate,
-            readiness=self.readiness,
-            clock=self.clock,
-            tally=self.tally,
-            limits=limits,
-            settings=self.settings.fast_lane,
-            log=log.access if told else None,
+    def _reception(self) -> Service:
+        """How clients are received."""
+        return service(
+            Parts(
+                settings=self.settings,
+                edge=self.edge,
+                gate=self.gate,
+                readiness=self.readiness,
+                clock=self.clock,
+                tally=self.tally,
+                lag=self.lag,
+                tracer=self._tracer,
+            )
         )
-        self.sockets = Sockets(self._means(ways.log), self.gate, self.readiness)
-        return Service(
-            node=name,
-            edge=self.edge,
-            gate=self.gate,
-            limits=limits,
-            long_text=self.settings.long_text,
-            freshness=self.settings.cache.freshness,
-            readiness=self.readiness,
-            clock=self.clock,
-            tally=self.tally,
-            sockets=self.sockets,
-            log=ways.log,
-            lane=Lane(ways) if self.settings.fast_lane.enabled else None,
-            audience=Audience(self.clock, self.lag, self.settings.slo.cushion_s),
-        )
-
-    def _means(self, tell: Callable[[Outcome], None] | None) -> Means:
-        """What WebSocket sessions share."""
-
-        def report(outcome: Outcome) -> None:
-            self.tally.add(outcome, self.clock.wall())
-            if tell is not None:
-                tell(outcome)
-
-        characters = self.settings.limits.text_characters
-        return Means(self.edge, self.settings.websockets, characters, self.settings.long_text, self.clock, report)
 
     async def _listen_admin(self) -> None:
         watching = Watching(self.settings.slo, self.clock)
@@ -249,6 +223,8 @@ class Node:
             await self.tiers.close()
         if self._private is not None:
             await self._private.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
 
     def _stop_listening(self) -> None:
         for listeners in self._listeners.values():

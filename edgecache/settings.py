@@ -26,6 +26,7 @@ from edgecache.fill.longform import LongText
 from edgecache.ops.access import AdminAccess
 from edgecache.ops.log import Logging
 from edgecache.ops.objectives import Promises
+from edgecache.ops.tracing import Tracing
 from edgecache.option import option, required
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 
@@ -92,6 +93,7 @@ class Settings:
     websockets: WebSockets = option(WebSockets, "Sessions over WebSocket.")
     log: Logging = option(Logging, "What the daemon says of itself, on standard error.")
     slo: Promises = option(Promises, "What is promised, and when someone is to be told that it is not kept.")
+    tracing: Tracing = option(Tracing, "Spans for OpenTelemetry.")
     drain_s: float = option(20.0, "How long streams may finish when the daemon stops.", minimum=0)
 
     @property

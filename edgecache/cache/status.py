@@ -5,6 +5,7 @@ from enum import Enum
 import msgspec
 
 from edgecache.cache.lookup import Reason, Tier
+from edgecache.cache.trace import Trace
 from edgecache.measures.playback import Played
 
 #: The route that requests are counted under which nobody waits for: promises are about those that someone does.
@@ -69,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     first_byte_ms, total_ms: from the request head. whole: the client was given all of it. first_audio_s: how long a
     cluster took that was asked for this alone. worth: what was not bought because of it. played: what a player would have
-    heard, if it was a stream.
+    heard, if it was a stream. trace: the span that it is, where spans are told.
     """
 
     request_id: str
@@ -87,3 +88,4 @@ class Outcome(msgspec.Struct, frozen=True):
     first_audio_s: float | None = None
     worth: Worth | None = None
     played: Played | None = None
+    trace: Trace | None = None

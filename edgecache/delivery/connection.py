@@ -184,7 +184,7 @@ class Connection(web.RequestHandler):
         if answer is not None:
             self._at_ease = True
             self._send((answer.head, answer.body))
-            lane.sent(seen, answer, began_s)
+            lane.sent(seen, answer, began_s, data)
         return True
 
     def _at_rest(self) -> bool:
@@ -275,7 +275,7 @@ class Connection(web.RequestHandler):
             return
         self._send((answer.head, answer.body))
         self._rest()
-        lane.sent(seen, answer, began_s)
+        lane.sent(seen, answer, began_s, received)
         if held:
             self.data_received(held)
 

@@ -24,6 +24,7 @@ from edgecache.errors import SpeechError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from edgecache.cache.trace import Trace
     from edgecache.delivery.listening import Listening
 
 #: A write of more than this says too little about whether the client reads.
@@ -65,6 +66,7 @@ class Exchange:
         "result",
         "route",
         "status",
+        "trace",
         "way",
         "worth",
     )
@@ -91,6 +93,8 @@ class Exchange:
         self.worth: Worth | None = None
         #: Who is imagined to hear it, if it is a stream.
         self.listening: Listening | None = None
+        #: The span that this exchange is, where spans are told.
+        self.trace: Trace | None = None
         #: What goes with an error besides what every error has, such as `Allow`.
         self.problem_headers: dict[str, str] = {}
         #: Whether the connection is to be closed behind the answer.
@@ -127,6 +131,7 @@ class Exchange:
             first_audio_s=self.first_audio_s,
             worth=self.worth if whole and self.status in _WHOLLY_ANSWERED and not self.background else None,
             played=None if self.listening is None or self.background else self.listening.played(),
+            trace=self.trace,
         )
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:

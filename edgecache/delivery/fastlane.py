@@ -21,6 +21,7 @@ from edgecache.cache.lookup import Asked, Tier
 from edgecache.cache.recording import Recording
 from edgecache.cache.status import Outcome, Result, Worth
 from edgecache.cache.tally import Count, Tally
+from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
 from edgecache.delivery.auth import Caller, Gate, Keyring
@@ -108,6 +109,8 @@ class Ways:
     limits: RequestLimits
     settings: FastLane
     log: Callable[[Outcome], None] | None
+    #: Begins a span within the client's; None: no spans are told.
+    begin_span: BeginSpan | None = None
 
 
 class Lane:
@@ -117,7 +120,7 @@ class Lane:
         self._ways = ways
         self._edge, self._gate = ways.edge, ways.gate
         self._peek, self._purges = ways.edge.peek, ways.edge.purges
-        self._log, self._readiness = ways.log, ways.readiness
+        self._log, self._readiness, self._begin_span = ways.log, ways.readiness, ways.begin_span
         #: When something is received.
         self.now = ways.clock.monotonic
         self._wall = ways.clock.wall
@@ -168,7 +171,7 @@ class Lane:
         took = _AT_ONCE if took_s < AT_ONCE_S else self._late(seen, heard, took_s)
         request_id = self._ids() if seen.request_id is None else seen.request_id
         if self._log is not None:
-            self._tell_again(seen, audio, request_id.decode(), took_s)
+            self._tell_again(seen, request_id.decode(), took_s, received)
         return b"".join((first, took, second, request_id, third)), audio
 
     def _late(self, seen: Seen, heard: "Heard", took_s: float) -> bytes:
@@ -318,20 +321,20 @@ class Lane:
 
     # What comes of it.
 
-    def sent(self, seen: Seen, answer: Answer, began_s: float) -> None:
-        """The answer was handed over whole."""
+    def sent(self, seen: Seen, answer: Answer, began_s: float, received: bytes) -> None:
+        """The answer to what was received was handed over whole."""
         self.answered += 1
         took_s = self.now() - began_s
         answer.count.add(len(answer.body), took_s, answer.worth)
-        self._tell(seen, answer, took_s)
+        self._tell(seen, answer, took_s, received)
 
-    def _tell_again(self, seen: Seen, audio: bytes, request_id: str, took_s: float) -> None:
+    def _tell_again(self, seen: Seen, request_id: str, took_s: float, received: bytes) -> None:
         said = seen.said
-        if said.prepared is not None and said.count is not None:
-            cluster = said.prepared.facts.cluster
-            self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s)
+        if said.prepared is not None and said.count is not None and said.quick is not None:
+            cluster, audio = said.prepared.facts.cluster, said.quick[3]
+            self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s, received)
 
-    def _tell(self, seen: Seen, answer: Answer, took_s: float) -> None:
+    def _tell(self, seen: Seen, answer: Answer, took_s: float, received: bytes) -> None:
         if self._log is not None:
             self._log(
                 Outcome(
@@ -346,6 +349,7 @@ class Lane:
                     total_ms=took_s * 1000,
                     whole=True,
                     cluster=answer.cluster,
+                    trace=None if self._begin_span is None else self._begin_span(plain.trace(received)),
                 )
             )
 

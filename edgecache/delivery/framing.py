@@ -11,6 +11,8 @@ import re
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgecache.cache.trace import PARENT, STATE, Trace
+from edgecache.cache.trace import read as read_trace
 from edgecache.delivery.limits import RequestLimits
 from edgecache.errors import ClientError
 
@@ -100,6 +102,14 @@ async def read_body(request: web.BaseRequest, limits: RequestLimits) -> bytes:
 
 def _too_large(limits: RequestLimits) -> ClientError:
     return ClientError(413, "body_too_large", f"A body may have {limits.body_bytes} bytes here.")
+
+
+def trace_of(request: web.BaseRequest) -> Trace | None:
+    """The span that the request was made in; None: it says none, or not clearly."""
+    said = request.headers.getall(PARENT, ())
+    if len(said) != 1:
+        return None
+    return read_trace({PARENT: said[0], STATE: ",".join(request.headers.getall(STATE, ()))})
 
 
 def loop_passed(cdn_loop: str | None, own_id: str) -> str:

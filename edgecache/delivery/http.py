@@ -16,6 +16,7 @@ from edgecache.cache.key import Key, is_key
 from edgecache.cache.lookup import Asked, Directives, Freshness
 from edgecache.cache.status import Outcome, Worth
 from edgecache.cache.tally import Tally
+from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import Gate, presented
@@ -23,7 +24,7 @@ from edgecache.delivery.connection import REQUEST_ID, Connection
 from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framed import send_framed
-from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body
+from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body, trace_of
 from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.listening import Audience
@@ -62,6 +63,8 @@ class Service:
     lane: Lane | None
     #: Who is imagined to hear each stream.
     audience: Audience
+    #: Begins a span within the client's; None: no spans are told.
+    begin_span: BeginSpan | None
 
 
 Respond = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -89,6 +92,8 @@ class Http:
         assert isinstance(connection, Connection)
         connection.begin()
         exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
+        if self._service.begin_span is not None:
+            exchange.trace = self._service.begin_span(trace_of(request))
         request[REQUEST_ID] = exchange.request_id  # for `Connection.handle_error`
         whole = kept = False
         try:
@@ -251,7 +256,8 @@ class Http:
 
     def _forwarding(self, exchange: Exchange) -> dict[str, str]:
         passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._cdn_id)
-        return {"Via": f"1.1 {self._service.node} (edgecache)", "CDN-Loop": passed}
+        trace = exchange.trace or trace_of(exchange.request)
+        return {"Via": f"1.1 {self._service.node} (edgecache)", "CDN-Loop": passed, **(trace.headers if trace else {})}
 
     # Delivering it.
 

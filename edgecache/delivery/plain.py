@@ -11,6 +11,8 @@ import re
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from edgecache.cache.trace import PARENT, Trace
+from edgecache.cache.trace import read as read_trace
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import presented
 from edgecache.delivery.framing import HOST
@@ -34,6 +36,8 @@ _FRAMING = frozenset(
 #: They change what is asked for, in ways that are not understood here.
 _MEANING = frozenset({b"cache-control", b"cdn-loop", b"content-encoding"})
 _TRACE = re.compile(rb"\r\ntraceparent: [0-9a-f-]{55}(?=\r\n)")
+#: The same, however it is spelled.
+_TRACES = re.compile(rb"\r\ntraceparent:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
 _TRACE_MARK = b"\r\ntraceparent: "
 
 
@@ -197,3 +201,9 @@ def untraced(received: bytes) -> bytes | None:
     if at < 0 or received.find(b"\r\n\r\n") < at or _TRACE.match(received, at) is None:
         return None
     return received[:at] + received[at + len(_TRACE_MARK) + 55 :]
+
+
+def trace(received: bytes) -> Trace | None:
+    """The span that the request was made in; None: it says none, or nothing that can be read."""
+    found = _TRACES.findall(received, 0, received.find(b"\r\n\r\n") + 2)
+    return read_trace({PARENT: found[0].decode("latin-1")}) if len(found) == 1 else None

@@ -233,9 +233,11 @@ class Session:
             await asyncio.wait([telling])
         finally:
             telling.cancel()
-            await asyncio.wait([telling])
-            self._turn = self._telling = None
-            turn.over()
+            try:
+                await asyncio.wait([telling])
+            finally:  # a client that leaves now has been told, and is counted
+                self._turn = self._telling = None
+                turn.over()
         if not telling.cancelled():
             telling.result()
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import msgspec
 
 from edgecache.cache.status import Outcome, Result
+from edgecache.cache.trace import BeginSpan
+from edgecache.cache.trace import read as read_trace
 from edgecache.clock import Clock
 from edgecache.delivery.auth import Caller
 from edgecache.delivery.head import new_request_id, result
@@ -38,6 +40,8 @@ class Means:
     long_text: LongText
     clock: Clock
     report: Callable[[Outcome], None]
+    #: Begins a span within the session's; None: no spans are told.
+    begin_span: BeginSpan | None = None
 
 
 class Turn:
@@ -45,6 +49,9 @@ class Turn:
 
     def __init__(self, id: Id, wish: Wish, caller: Caller, means: Means) -> None:
         self.id: Id = id
+        self._trace = None if means.begin_span is None else means.begin_span(read_trace(wish.forwarding))
+        if self._trace is not None:
+            wish = msgspec.structs.replace(wish, forwarding={**wish.forwarding, **self._trace.headers})
         self._wish, self._caller, self._means = wish, caller, means
         self._began_s = means.clock.monotonic()
         self._first_byte_s: float | None = None
@@ -148,6 +155,7 @@ class Turn:
                 whole=self.whole,
                 cluster=self.cluster,
                 error=self.error,
+                trace=self._trace,
             )
         )
 
