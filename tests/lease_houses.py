@@ -21,7 +21,8 @@ from tests.houses import TIMEOUTS, running, settings, with_redis
 from tests.redis_houses import told
 from tests.scripted_upstream import Script, ScriptedUpstream, chunk, head
 
-ASKED: dict[str, Any] = {"text": "One voice for all", "demo": {"bytes": 60_000}}
+TEXT = "One voice for all"
+ASKED: dict[str, Any] = {"text": TEXT, "demo": {"bytes": 60_000}}
 WAV = tone.audio(ASKED)
 FIRST, REST = WAV[:20_000], WAV[20_000:]
 BEGUN = head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked") + chunk(FIRST)
@@ -53,21 +54,23 @@ class Edges:
         found: Mapping[str, int] = told(self.nodes[number])["leases"]
         return found
 
-    def asked(self) -> Asked:
-        return self.nodes[0].edge.asked(Wish(speeko.read(json.dumps(ASKED).encode(), 1000), "default"))
+    def asked(self, text: str = TEXT) -> Asked:
+        wanted = speeko.read(json.dumps({**ASKED, "text": text}).encode(), 1000)
+        return self.nodes[0].edge.asked(Wish(wanted, "default"))
 
     @property
     def key(self) -> Key:
         return self.asked().key
 
     @asynccontextmanager
-    async def asking(self, number: int, **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def asking(self, number: int, text: str = TEXT, **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer from its head on."""
-        async with self.client.post(f"{self.url(number)}/v1/tts", json=ASKED, headers=headers) as answer:
+        asked = {**ASKED, "text": text}
+        async with self.client.post(f"{self.url(number)}/v1/tts", json=asked, headers=headers) as answer:
             yield answer
 
-    async def heard(self, number: int) -> bytes:
-        async with self.asking(number) as answer:
+    async def heard(self, number: int, text: str = TEXT) -> bytes:
+        async with self.asking(number, text) as answer:
             assert answer.status == 200
             return await answer.read()
 

@@ -107,8 +107,16 @@ class Following(Attempt):
         self._held = held
         self._purged = common.purged
         self._story = Story(order.asked)
-        #: When who leads was last heard of, on the clock; 0: never.
-        self.told_s = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether who leads has said so."""
+        return self._story.opened is not None
+
+    @property
+    def believed(self) -> bool:
+        """Whether all that was told could be what a leader of ours tells."""
+        return self._story.believed
 
     def _ask(self) -> AbstractAsyncContextManager[Answer]:
         return self._follow()
@@ -121,7 +129,6 @@ class Following(Attempt):
             await heard(tail, story, tail.lasts_s / 4)
             await self._know_of_purges()
             while story.begun is None:
-                self.told_s = self._terms.clock.monotonic()
                 await heard(tail, story, tail.lasts_s)
             self.chosen = replace(NOBODY, cluster=story.begun.cluster)
             yield Told(tail, story)

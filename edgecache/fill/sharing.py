@@ -25,7 +25,7 @@ from edgecache.fill.priority import Priority
 from edgecache.fill.refusal import broken, full
 
 #: Between two looks at a lease whose holder tells nothing, of its time: then it is soon seen that it ran out.
-PACE = 1 / 16
+PACE, PACE_S = 1 / 16, 0.1
 #: So much of its time a holder may tell nothing; a dead one's lease has run out by then.
 PATIENCE = 1.5
 
@@ -92,8 +92,8 @@ class Sharing:
         """Ends with the flight over."""
         clock, lasts_s = self._terms.clock, self._commons.leases.lasts_s
         deadline_s = clock.monotonic() + self._asking.within_s
-        #: Whom it waits for, and since when that one has told nothing.
-        token, silent_since_s = "", 0.0
+        #: Whom it waits for, since when in vain, and whether that one has told all that it is going to.
+        token, since_s, spent = "", 0.0, False
         while True:
             got = await self._commons.leases.take(order.asked)
             if got is None:
@@ -102,15 +102,20 @@ class Sharing:
                 return await self._lead(flight, order, got, "taken_over" if token else "taken")
             now = clock.monotonic()
             if got.token != token:
-                token, silent_since_s = got.token, now
-            elif now - silent_since_s > PATIENCE * lasts_s or now >= deadline_s:
+                token, since_s, spent = got.token, now, False
+            elif now - since_s > PATIENCE * lasts_s or now >= deadline_s:
                 return await self._alone(flight, order)  # it holds the lease and does not tell, or not in time
             else:
-                await asyncio.sleep(lasts_s * PACE)
+                await asyncio.sleep(min(PACE * lasts_s, PACE_S))
+            if spent:
+                continue
             following = Following(flight, order, got, self._common)
             if await self._heard(following, max(0.0, deadline_s - clock.monotonic())):
                 return None
-            silent_since_s = max(silent_since_s, following.told_s)
+            if not following.believed:
+                return await self._alone(flight, order)
+            if following.answered:
+                since_s, spent = clock.monotonic(), True
 
     async def _alone(self, flight: Flight, order: Order) -> None:
         """Without a lease: another process may do the same."""

@@ -152,12 +152,13 @@ _EVENTS: dict[type[Entry], Event] = {
 class Story:
     """One tail, as far as it was heard."""
 
-    __slots__ = ("_asked", "_sum", "begun", "ended", "length", "opened", "state")
+    __slots__ = ("_asked", "_sum", "begun", "believed", "ended", "length", "opened", "state")
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._sum = xxhash.xxh3_128()
         self.state = State.CALLED
+        self.believed = True
         self.opened: Opened | None = None
         self.begun: Begun | None = None
         self.ended: Ended | None = None
@@ -168,7 +169,13 @@ class Story:
 
     def take(self, value: bytes) -> bytes:
         """One more entry; the audio that it brings. Forged: it is not believed, and nothing after it is."""
-        entry = unframe(value)
+        try:
+            return self._take(unframe(value))
+        except Forged:
+            self.believed = False
+            raise
+
+    def _take(self, entry: Entry) -> bytes:
         after = TRANSITIONS.get((self.state, _EVENTS[type(entry)]))
         if after is None:  # of a table for what others write: no bug of ours, and not believed
             raise Forged("out of turn")
