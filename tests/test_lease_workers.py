@@ -23,8 +23,10 @@ WHOLE: Script = [whole(WAV)]
 PATIENT = {"connect": "500ms", "first_byte": "15s", "between_bytes": "15s", "total": "60s"}
 
 
-async def begun(start: Daemons, cluster: ScriptedUpstream, redis: RedisServer, **changed: Any) -> Daemon:
-    cache = {"redis": {"url": redis.url, "budget": "2s", "lease_ttl": f"{round(1000 * LEASE_S)}ms"}}
+async def begun(
+    start: Daemons, cluster: ScriptedUpstream, redis: RedisServer, lease_s: float = LEASE_S, **changed: Any
+) -> Daemon:
+    cache = {"redis": {"url": redis.url, "budget": "2s", "lease_ttl": f"{round(1000 * lease_s)}ms"}}
     return await start.serve(config(cluster.url, cache=cache, timeouts=PATIENT, **changed))
 
 
@@ -95,7 +97,8 @@ async def test_two_hundred_who_ask_two_workers_at_once_in_three_protocols_cost_o
 ) -> None:
     gate = asyncio.Event()
     async with ScriptedUpstream([BEGUN, gate, LAST]) as cluster, daemons() as start:
-        daemon = await begun(start, cluster, redis_server, workers=2)
+        # Long: a machine under load may stand still for a while, and then there are two, as there should be.
+        daemon = await begun(start, cluster, redis_server, 20.0, workers=2)
         crowd = Crowd(daemon)
         ways = (crowd.raw, crowd.events, crowd.raw, crowd.session)
         asked = [asyncio.create_task(ways[n % 4]()) for n in range(200)]
@@ -104,8 +107,7 @@ async def test_two_hundred_who_ask_two_workers_at_once_in_three_protocols_cost_o
                 await crowd.hearing.acquire()
         gate.set()
         assert set(await asyncio.gather(*asked)) == {WAV}
-        assert len(cluster.requests) == 1
-        assert await results(daemon) == {"taken": 1, "followed": 1}
+        assert (await results(daemon), len(cluster.requests)) == ({"taken": 1, "followed": 1}, 1)
         async with (
             aiohttp.ClientSession() as client,
             client.get(f"http://127.0.0.1:{daemon.admin_port}/metrics") as answer,
