@@ -101,6 +101,22 @@ async def test_rule_3_a_break_is_told_in_the_way_of_the_delivery(way: str) -> No
 
 
 @each_way
+async def test_a_connection_goes_on_behind_a_break_that_was_told(way: str) -> None:
+    """Found by bench.soak: it was closed without a word, and a client that had asked again was reset."""
+    body = json.dumps({"text": "Broken off", "demo": {"bytes": 50_000, "cut_after_bytes": 9_000}}).encode()
+    asked = f"POST /v1/tts/stream HTTP/1.1\r\nHost: x\r\nAccept: {way}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with house() as home:
+        reader, writer = await asyncio.open_connection("127.0.0.1", home.node.port)
+        writer.write(asked + body)
+        got_head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in got_head.lower()
+        assert b"broken_off" in await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@each_way
 async def test_before_the_first_audio_an_error_is_plain_http(way: str) -> None:
     async with house() as home:
         asked = {"text": "no", "demo": {"status": 500}}

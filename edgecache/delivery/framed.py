@@ -1,7 +1,8 @@
 """Speech over HTTP in frames of its own: events or messages, one after the other, in a chunked body.
 
 Keeps rule 3: a break is told as an event of the framing, behind everything that was heard; the body then ends, because
-nothing more comes, and the connection is closed. A framing's own end is what says that the speech was whole.
+nothing more comes. A framing's own end is what says that the speech was whole. The connection goes on: its client was told
+in the head that it does, and may ask the next thing at once.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -54,7 +55,6 @@ async def send_events(
                         assert_never(never)
         except SpeechError as error:
             exchange.error, exchange.broken = error.code, True
-            stream.answer.force_close()
             await stream.write(held + framer.error(error))
         else:
             await stream.write(held + framer.end(telling.about, telling.end))
