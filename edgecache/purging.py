@@ -28,8 +28,9 @@ from edgecache.store.tiers import Tiers
 if TYPE_CHECKING:
     from edgecache.cache.recording import Recording
 
-#: Looked at in one turn of the loop: well below a millisecond.
-SLICE = 128
+#: A sweep gives way when it has looked for so long; how long that is, is looked at once for so many recordings.
+SLICE_S = 0.001
+SLICE = 16
 #: So long whoever purges waits to be told how much it was; the sweep goes on.
 TELL_S = 1.0
 
@@ -216,6 +217,7 @@ class Purging:
         """keep: only count."""
         memory = self._where.memory
         keys = memory.keys() if purges else []
+        began_s = self._clock.monotonic()
         for at in range(0, len(keys), SLICE):
             for key in keys[at : at + SLICE]:
                 held = memory.look(key, self._clock.wall())
@@ -227,7 +229,9 @@ class Purging:
                 found.add(held)
                 if not keep and any(each.kind is Kind.HARD for each in falls):
                     memory.discard(key)
-            await asyncio.sleep(0)
+            if self._clock.monotonic() - began_s > SLICE_S:
+                await asyncio.sleep(0)
+                began_s = self._clock.monotonic()
         found.whole = True
         return found
 

@@ -90,7 +90,7 @@ def _names(given: object, scope: str) -> Sequence[str]:
     if not 0 < len(names) <= MAX_NAMES:
         raise NotAPurge(f"{scope}: from 1 to {MAX_NAMES} names in one request.")
     for each in names:
-        if not isinstance(each, str) or not 0 < len(each) <= MAX_VALUE or not each.isprintable():
+        if not isinstance(each, str) or not 0 < len(each) <= MAX_VALUE:
             raise NotAPurge(f"{scope} must be text of at most {MAX_VALUE} characters, or a list of such.")
         if SCOPES[scope] == "key" and not is_key(each):
             raise NotAPurge("A key has 64 hexadecimal digits: `Content-Location` of an answer ends with it.")
