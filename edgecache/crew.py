@@ -24,7 +24,7 @@ from edgecache.errors import SettingsError
 from edgecache.listening import Row
 from edgecache.ops import log
 from edgecache.ops.channel import Channel, ChannelBroken
-from edgecache.ops.daemon import NOTHING, NoWorker, Told
+from edgecache.ops.daemon import NOTHING, STANDING, NoWorker, Told
 from edgecache.ops.restarts import Restarts
 from edgecache.ops.whole import KEPT
 from edgecache.portions import portion
@@ -189,6 +189,8 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         #: What the dead have counted, by call.
         self._departed: dict[str, Told] = {}
+        #: What operators ordered that holds for workers to come.
+        self._orders: dict[tuple[str, object], Told] = {}
         self._replacing = False
         self._standing_in = asyncio.Lock()
         self.stopping = False
@@ -248,6 +250,8 @@ class Crew:
         if not worker.begun.is_set():
             worker.refusal = f"a worker did not serve within {START_S:g} s"
             worker.signal(signal.SIGKILL)
+        for (call, _), argument in list(self._orders.items()):
+            await worker.ask(call, argument)
         return worker
 
     async def _watch(self, worker: Worker) -> None:
@@ -334,6 +338,8 @@ class Crew:
         found = [each for each in told if each is not None]
         if not found:
             raise NoWorker("No worker answers; one is being started.")
+        if call in STANDING and any(each.get("known", True) for each in found):
+            self._orders[call, argument.get(STANDING[call])] = argument
         return [*found, self._departed[call]] if call in self._departed else found
 
     async def ask_one(self, call: str, argument: Told = NOTHING) -> Told:

@@ -46,6 +46,7 @@ from edgecache.reception import Parts, service
 from edgecache.settings import Settings
 from edgecache.store.lease import resolved
 from edgecache.store.memory import MemoryTier
+from edgecache.store.moving import Moving, Shelves
 from edgecache.store.redis import RedisTier
 from edgecache.store.tiers import Tiers
 
@@ -94,6 +95,7 @@ class Node:
             "status": self._status,
             "clusters": self._clusters_status,
             "explain": self._explain,
+            "drain": self._drain_asked,
             "drain cluster": self._drain_cluster,
             "accept": self._accept_for,
             "measures": self._measures,
@@ -136,6 +138,8 @@ class Node:
         )
         if self._redis is not None and self._redis.leases is not None:
             self.fills.share(Commons(self._redis.leases, self.edge.fresh, self.tiers.remember, self.fills.purged))
+        shelves = Shelves(self.tiers, self._memory, self._redis, cache.key, freshness, self.clock, self.purges)
+        self.calls |= Moving(self._name, shelves).calls
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
@@ -353,8 +357,12 @@ class Node:
         return "no cluster answers, and nothing is recorded yet"
 
     async def _ready(self, _: Told = NOTHING) -> Told:
-        checks = {name: tell() for name, tell in self.readiness.checks.items()}
-        return {**checks, "draining": "this edge is stopping" if self.readiness.draining else ""}
+        return self.readiness.told()
+
+    async def _drain_asked(self, asked: Told) -> Told:
+        self.readiness.drained = bool(asked["drained"])
+        self._pulse.feel()
+        return {"drained": self.readiness.drained}
 
 
 def _keyring(settings: Settings) -> Keyring:

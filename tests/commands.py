@@ -19,8 +19,13 @@ class Ran:
     """How a command ended, and what it said."""
 
     code: int | None
-    out: str
+    raw: bytes
     talk: str
+
+    @property
+    def out(self) -> str:
+        """The same, if it is text."""
+        return self.raw.decode()
 
     @property
     def told(self) -> Any:
@@ -44,7 +49,7 @@ async def end(process: Process, stdin: bytes | None = None) -> Ran:
     """Its end."""
     async with asyncio.timeout(HANG_S):
         out, talk = await process.communicate(stdin)
-    return Ran(process.returncode, out.decode(), talk.decode())
+    return Ran(process.returncode, out, talk.decode())
 
 
 async def ran(*arguments: str, cwd: Path | str = "/", stdin: bytes | None = None) -> Ran:

@@ -55,18 +55,25 @@ class Naming:
         spelled = namespace.encode()
         hashed = hashlib.blake2b(KEY_SCHEMA, digest_size=32, key=self._hashing_key)
         hashed.update(_LENGTH.pack(len(spelled)) + spelled + canonical)
-        revision = self._revision(canonical)
+        revision = self.revision(canonical)
         if revision:
             hashed.update(_REVISION + revision.encode())
         return Key(hashed.hexdigest())
 
     def revised(self, canonical: bytes) -> bool:
         """Whether recordings of this utterance may have had another key before."""
-        return bool(self._revision(canonical))
+        return bool(self.revision(canonical))
 
-    def _revision(self, canonical: bytes) -> str:
-        """What is in the key besides; empty: nothing."""
+    def revision(self, canonical: bytes) -> str:
+        """Of the voice of this utterance, which is in the key besides; empty: nothing is."""
         return self._revisions.get(word(canonical, "voice_id"), "") if self._revisions else ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Two nodes that have the same one name a recording alike."""
+        hashed = hashlib.blake2b(KEY_SCHEMA, digest_size=8, key=self._hashing_key, person=b"edgecache-naming")
+        hashed.update(repr(sorted(self._revisions.items())).encode())
+        return hashed.hexdigest()
 
     def redis_key(self, key: Key) -> str:
         """Where a recording lies in Redis."""

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote
 
 from edgecache.commands.addresses import Address, address
 from edgecache.commands.terminal import Misused, Refused, Unreachable
@@ -68,12 +69,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an edge listens, as it was typed, and who asks."""
+    """Where an edge listens, as it was typed, and who asks. keeps: what it answers; else a 200 is only heard."""
 
     url: str
     api_key: str | None = None
     timeout_s: float = 60.0
     admin_token: str | None = None
+    keeps: bool = True
 
     @classmethod
     def admin(cls, url: str, token_file: Path | None = None, timeout_s: float = 60.0) -> Self:
@@ -84,7 +86,7 @@ class Target:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
         hear: Callable[[bytes], object] | None = None,
     ) -> Said:
@@ -97,7 +99,8 @@ class Target:
             began_s = time.perf_counter()
             connection.request(method, at.prefix + path, body, sent)
             answer = connection.getresponse()
-            pieces = _read(answer, began_s, hear if answer.status == 200 else None)
+            told = answer.status == 200
+            pieces = _read(answer, began_s, hear if told else None, keep=self.keeps or not told)
             total_ms = (time.perf_counter() - began_s) * 1000
         except TimeoutError as error:
             raise Refused(f"{at} took the request and then said nothing for {self.timeout_s:g} s") from error
@@ -105,10 +108,10 @@ class Target:
             raise Refused(_broken(at, error)) from error
         finally:
             connection.close()
-        told = {name.lower(): text for name, text in answer.getheaders()}
-        return Said(answer.status, told, pieces, total_ms)
+        fields = {name.lower(): text for name, text in answer.getheaders()}
+        return Said(answer.status, fields, pieces, total_ms)
 
-    def ask_admin(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    def ask_admin(self, method: str, path: str, body: bytes | BinaryIO | None = None) -> tuple[int, dict[str, Any]]:
         """What the admin listener tells, as JSON. Refused: it tells no JSON, so it is none."""
         said = self.ask(method, path, body)
         try:
@@ -118,7 +121,8 @@ class Target:
         if not isinstance(told, dict):
             raise Refused(f"what answers at {address(self.url)} is no admin listener: {said.problem}; see --admin")
         if "error" in told:
-            hint = "; is that the admin listener? see --admin" if said.status in (404, 405) else ""
+            elsewhere = told["error"].get("code") in ("not_found", "method_not_allowed")
+            hint = "; is that the admin listener? see --admin" if elsewhere else ""
             hint = "; see --admin-token-file" if said.status == 401 else hint
             raise Refused(said.problem + hint)
         return said.status, told
@@ -129,6 +133,17 @@ class Target:
                 raise Misused(f"the {what} holds a character that no HTTP header can carry")
         told = {"X-API-Key": self.api_key} if self.api_key else {}
         return told | ({"Authorization": f"Bearer {self.admin_token}"} if self.admin_token else {})
+
+
+def explanation(target: Target, body: bytes, namespace: str | None) -> dict[str, Any]:
+    """What would become of this request."""
+    path = "/explain" + (f"?namespace={quote(namespace, safe='')}" if namespace else "")
+    return target.ask_admin("POST", path, body)[1]
+
+
+def key_of(target: Target, body: bytes, namespace: str | None) -> str:
+    """Under which key the answer to this request is recorded."""
+    return str(explanation(target, body, namespace)["key"])
 
 
 def explained(told: Mapping[str, Any]) -> str:
@@ -176,16 +191,18 @@ def _connected(at: Address) -> http.client.HTTPConnection:
 
 
 def _read(
-    answer: http.client.HTTPResponse, began_s: float, hear: Callable[[bytes], object] | None
+    answer: http.client.HTTPResponse, began_s: float, hear: Callable[[bytes], object] | None, *, keep: bool
 ) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
+    received = 0
     while content := answer.read1(READ_BYTES):
-        pieces.append(Piece((time.perf_counter() - began_s) * 1000, content))
+        received += len(content)
+        if keep:
+            pieces.append(Piece((time.perf_counter() - began_s) * 1000, content))
         if hear is not None:
             hear(content)
     # read1 takes the end of the connection for the end of a body that was to be longer.
     length = answer.getheader("Content-Length", "")
-    received = sum(len(piece.content) for piece in pieces)
     if length.isdigit() and answer.status == 200 and received < int(length):
         raise http.client.IncompleteRead(b"", int(length) - received)
     return tuple(pieces)

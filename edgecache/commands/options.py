@@ -92,6 +92,16 @@ DrainCluster = Annotated[
 ]
 ResumeCluster = Annotated[str | None, typer.Option("--resume", metavar="CLUSTER", help="Give it requests again.")]
 
+Undo = Annotated[bool, typer.Option("--undo", help="Clients may come again.")]
+Stop = Annotated[
+    bool, typer.Option("--stop", help="Stop the daemon, as SIGTERM does: what is under way ends in its time.")
+]
+KeyOrNone = Annotated[
+    str | None, typer.Argument(metavar="KEY", help="64 hex digits, as in `Content-Location` of a hit.")
+]
+TextOf = Annotated[str | None, typer.Option("--text", help="In place of KEY: what was asked for.")]
+ShowText = Annotated[bool, typer.Option("--show-text", help="Tell what is said, too.")]
+
 SpokenBy = Annotated[Speaker, typer.Option("--voice", help="Who speaks. auto: tone where espeak-ng is missing.")]
 DemoPort = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="The edge's port; another is taken if it is in use. 0: any.")

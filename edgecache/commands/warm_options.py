@@ -34,3 +34,10 @@ Restart = Annotated[bool, typer.Option("--restart", help="Begin anew, whatever w
 RetryFile = Annotated[
     Path | None, typer.Option("--retry-file", help="What failed, with reasons, as a file for `warm`.")
 ]
+ExportFile = Annotated[str, typer.Argument(metavar="FILE", help="Where they go; -: stdout.")]
+ImportFile = Annotated[str, typer.Argument(metavar="FILE", help="What `export` wrote; -: stdin.")]
+OfVoice = Annotated[str | None, typer.Option("--voice", "-v", help="Only those in this voice.")]
+OfLanguage = Annotated[str | None, typer.Option("--language", "-l", help="Only those in this language.")]
+FromRedis = Annotated[
+    bool, typer.Option("--redis", help="What is in Redis too, searched slowly; else what memory holds.")
+]

@@ -326,9 +326,7 @@ class Http:
             return await _told(exchange, {})
 
         async def ready(exchange: Exchange) -> web.StreamResponse:
-            checks = {name: tell() for name, tell in readiness.checks.items()}
-            checks["draining"] = "this edge is stopping" if readiness.draining else ""
-            return await _told(exchange, checks, mode=readiness.mode)
+            return await _told(exchange, readiness.told(), mode=readiness.mode)
 
         async def started(exchange: Exchange) -> web.StreamResponse:
             return await _told(exchange, {"started": "" if readiness.started else "still starting"})

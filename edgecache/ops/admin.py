@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from edgecache.ops import overview, purge
+from edgecache.ops import moving, overview, purge
 from edgecache.ops.access import AdminAccess
 from edgecache.ops.addresses import address_errors
 from edgecache.ops.daemon import Daemon, NoWorker, Route, Routes, refusal
 from edgecache.ops.watching import Watching, kept
 
 #: Every route of the listener: a file of routes adds its own here.
-ROUTES: Routes = (*overview.ROUTES, *purge.ROUTES)
+ROUTES: Routes = (*overview.ROUTES, *purge.ROUTES, *moving.ROUTES)
 MAX_BODY_BYTES = 1 << 20
 
 

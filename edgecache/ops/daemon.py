@@ -15,6 +15,8 @@ from aiohttp import web
 Told = Mapping[str, object]
 Call = Callable[[Told], Awaitable[Told]]
 NOTHING: Told = {}
+#: Calls that a worker which comes later has to be told too, each with what makes it another order.
+STANDING = {"drain": "", "drain cluster": "cluster"}
 
 
 class Daemon(Protocol):

@@ -3,12 +3,18 @@
 Health is told without a token: probes of a platform have none, and it says nothing but whether clients should come.
 """
 
+import asyncio
+import os
+import signal
 from typing import Any, cast
 
 from aiohttp import web
 
 from edgecache.ops import whole
 from edgecache.ops.daemon import Daemon, NoWorker, Route, json_answer, refusal
+
+#: An answer has left by then.
+ANSWERED_S = 0.05
 
 
 async def _live(_: Daemon, __: web.Request) -> web.Response:
@@ -34,12 +40,24 @@ async def _clusters(daemon: Daemon, _: web.Request) -> web.Response:
     return json_answer({"upstreams": upstreams, "asking": whole.merged([each["asking"] for each in told])})
 
 
-async def _drain(daemon: Daemon, request: web.Request) -> web.Response:
+async def _drain_cluster(daemon: Daemon, request: web.Request) -> web.Response:
     name, drained = request.match_info["cluster"], request.match_info["call"] == "drain"
     told = await daemon.ask("drain cluster", {"cluster": name, "drained": drained})
     if not any(each["known"] for each in told):
         return refusal(404, "no_such_cluster", f"There is no cluster {name!r}; GET /clusters names them.")
     return json_answer({"cluster": name, "drained": drained})
+
+
+async def _drain(daemon: Daemon, request: web.Request) -> web.Response:
+    drained = request.match_info["call"] == "drain"
+    told = await daemon.ask("drain", {"drained": drained})
+    return json_answer({"drained": drained, "workers": len(told)})
+
+
+async def _stop(_: Daemon, __: web.Request) -> web.Response:
+    """As SIGTERM, once this is answered. This process is the one that signals go to."""
+    asyncio.get_running_loop().call_later(ANSWERED_S, os.kill, os.getpid(), signal.SIGTERM)
+    return json_answer({"stopping": True}, 202)
 
 
 async def _explain(daemon: Daemon, request: web.Request) -> web.Response:
@@ -66,7 +84,9 @@ ROUTES = (
     Route("GET", "/readyz", _ready, open=True),
     Route("GET", "/status", _status),
     Route("GET", "/clusters", _clusters),
-    Route("POST", "/clusters/{cluster}/{call:drain|resume}", _drain),
+    Route("POST", "/clusters/{cluster}/{call:drain|resume}", _drain_cluster),
+    Route("POST", "/{call:drain|resume}", _drain),
+    Route("POST", "/stop", _stop),
     Route("POST", "/explain", _explain),
     Route("GET", "/workers", _workers),
     Route("POST", "/workers/replace", _replace),

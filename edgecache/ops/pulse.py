@@ -24,8 +24,10 @@ class Lost(Protocol):
 class Leaving(Protocol):
     """What may be asked to take nothing on."""
 
-    draining: bool
     mode: str
+
+    @property
+    def leaving(self) -> str: ...
 
 
 Causes = Mapping[Mode, Callable[[], str]]
@@ -37,7 +39,7 @@ def causes(redis: Lost | None, clusters: Lost, pressed: Callable[[], str], leavi
         Mode.NO_REDIS: lambda: "" if redis is None else redis.lost,
         Mode.STALE_ONLY: lambda: clusters.lost,
         Mode.SHED: pressed,
-        Mode.DRAIN: lambda: "this edge is stopping" if leaving.draining else "",
+        Mode.DRAIN: lambda: leaving.leaving,
     }
 
 

@@ -1,4 +1,4 @@
-"""Commands that ask a running edge: `explain`, `healthcheck`, `clusters`, `workers`."""
+"""Commands that ask a running edge: `status`, `explain`, `inspect`, `healthcheck`, `drain`, `clusters`, `workers`."""
 
 import json
 import sys
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 def register(app: "typer.Typer") -> None:
     """Adds them."""
     _looking(app)
+    _standing(app)
+    _inspecting(app)
+    _draining(app)
     _choosing(app)
     _staffing(app)
 
@@ -40,13 +43,11 @@ def _looking(app: "typer.Typer") -> None:
         as_json: Json = False,
     ) -> None:
         """Tell what a request would get and why: key, canonical utterance, tier, lifetime. Changes nothing."""
-        from urllib.parse import quote
-
-        from edgecache.commands.asking import Target, explained
+        from edgecache.commands.asking import Target, explained, explanation
         from edgecache.commands.saying import wanted
 
-        path = "/explain" + (f"?namespace={quote(namespace, safe='')}" if namespace else "")
-        _, told = Target.admin(admin, token_file).ask_admin("POST", path, wanted(text, voice, language, field or []))
+        body = wanted(text, voice, language, field or [])
+        told = explanation(Target.admin(admin, token_file), body, namespace)
         print(json.dumps(told) if as_json else explained(told))
 
     @app.command()
@@ -57,6 +58,83 @@ def _looking(app: "typer.Typer") -> None:
         status, told = Target(admin, timeout_s=5.0).ask_admin("GET", "/readyz")
         print(json.dumps(told))
         raise SystemExit(0 if status == 200 else 1)
+
+
+def _standing(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command()
+    def status(
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """How a running edge stands: ready or why not, mode, workers, tiers, clusters, fills."""
+        from edgecache.commands import standing
+        from edgecache.commands.asking import Target
+
+        told = standing.status(Target.admin(admin, token_file))
+        standing.show(told, standing.shown_status(told), sys.stdout, as_json=as_json)
+
+
+def _inspecting(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command()
+    def inspect(
+        key: options.KeyOrNone = None,
+        text: options.TextOf = None,
+        voice: options.Voice = None,
+        language: options.Language = None,
+        field: options.Field = None,
+        namespace: options.Namespace = None,
+        show_text: options.ShowText = False,
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """The facts of one recording, by its key or by what was asked for; what it says only with --show-text."""
+        from edgecache.commands import standing
+        from edgecache.commands.asking import Target, key_of
+        from edgecache.commands.saying import wanted
+        from edgecache.commands.terminal import Misused
+
+        if (key is None) == (text is None):
+            raise Misused("inspect takes KEY or --text, and not both")
+        target = Target.admin(admin, token_file)
+        if text is not None:
+            key = key_of(target, wanted(text, voice, language, field or []), namespace)
+        told = standing.inspect(target, str(key), text=show_text)
+        standing.show(told, standing.shown_recording(told), sys.stdout, as_json=as_json)
+
+
+def _draining(app: "typer.Typer") -> None:
+    from edgecache.commands import options
+
+    @app.command()
+    def drain(
+        undo: options.Undo = False,
+        stop: options.Stop = False,
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """Send clients elsewhere: /readyz says 503, and whoever comes is served as before. --undo, or --stop."""
+        from edgecache.commands.asking import Target
+        from edgecache.commands.terminal import Misused
+
+        if undo and stop:
+            raise Misused("--undo and --stop do not go together")
+        target = Target.admin(admin, token_file)
+        told = target.ask_admin("POST", "/stop" if stop else "/resume" if undo else "/drain", b"")[1]
+        said = (
+            "The edge is stopping."
+            if stop
+            else "Clients may come again."
+            if undo
+            else "Not ready from now on; everything is served as before. `edgecache drain --undo` ends it."
+        )
+        print(json.dumps(told) if as_json else said)
 
 
 def _choosing(app: "typer.Typer") -> None:

@@ -1,4 +1,4 @@
-"""Commands that tell what a running edge has measured: `top`, `slo`."""
+"""Commands that tell what a running edge has measured: `top`, `stats`, `slo`."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -28,6 +28,19 @@ def register(app: "typer.Typer") -> None:
             top.show(top.told(target), sys.stdout, as_json=as_json)
         else:
             top.watch(target, sys.stdout, every)
+
+    @app.command()
+    def stats(
+        admin: options.Admin = options.DEFAULT_ADMIN,
+        token_file: options.AdminTokenFile = None,
+        as_json: options.Json = False,
+    ) -> None:
+        """What a running edge has come to since it began: requests, hits by tier, what was saved, bytes held."""
+        from edgecache.commands import standing
+        from edgecache.commands.asking import Target
+
+        told = standing.stats(Target.admin(admin, token_file))
+        standing.show(told, standing.shown_stats(told), sys.stdout, as_json=as_json)
 
     @app.command()
     def slo(
