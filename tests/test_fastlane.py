@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgecache.cache.key import Key
+from edgecache.delivery import connection
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.node import Node
@@ -414,8 +415,21 @@ async def test_a_client_that_is_faster_than_aiohttp_is_answered_by_the_fast_lane
         await line.known(post())
         server, before = line.node._server, answered(line.node)
         assert server is not None
-        (connection,) = server.connections
-        ended.append(lambda: connection.data_received(post()))
+        (served,) = server.connections
+        ended.append(lambda: served.data_received(post()))
         assert (await line.ask(get(b"/livez"))).status == 200
         assert "; hit; " in (await line.told()).cache
         assert answered(line.node) == before + 1
+
+
+async def test_a_client_that_says_no_more_is_told_all_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turns between the end of one answer and the beginning of the next used to be taken for the end of all."""
+    monkeypatch.setattr(connection, "BEGIN_S", 0.0)
+    large = post(body=b'{"text":"Large","demo":{"bytes":300000}}')
+    async with talking() as line:
+        first = [await line.ask(large), await line.ask(post())]
+        line.writer.write((large + post()) * 2)
+        line.writer.write_eof()
+        told = [await line.told() for _ in range(4)]
+        assert [each.body for each in told] == [each.body for each in first] * 2
+        assert await line.reader.read() == b""

@@ -120,7 +120,10 @@ class Connection(web.RequestHandler):
         if lane is None:
             return self._hand_on(data)
         if not self._take(lane, data):
-            self._hand_on(self._unheld() + data)
+            # Apart, as it came: what is wrong with this would cost aiohttp what was right of that before.
+            if held := self._unheld():
+                self._hand_on(held)
+            self._hand_on(data)
         return None
 
     def _hand_on(self, received: bytes) -> None:
@@ -137,7 +140,7 @@ class Connection(web.RequestHandler):
         super().eof_received()
         if self.talking:
             return None  # a WebSocket ends with a Close on both sides; without one the client is gone
-        if not self.busy and self._head_timer is None:
+        if not (self.busy or self._owes) and self._head_timer is None:
             return None
         self._half_closed = True
         return True
@@ -197,6 +200,11 @@ class Connection(web.RequestHandler):
         if self._unflushed:
             self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
         return not self._unflushed
+
+    @property
+    def _owes(self) -> bool:
+        """Whether aiohttp was given a whole request that it has not yet begun with, or not ended."""
+        return 0 <= self._ended < self._boundary.requests
 
     def _send(self, answer: tuple[bytes, bytes]) -> None:
         """Head and body in one system call; what the socket does not take now waits in the transport."""
@@ -271,7 +279,9 @@ class Connection(web.RequestHandler):
         answer = None if found is None else lane.answer(seen, found, began_s)
         if answer is None:
             self.looked_for = seen.said.asked.key if found is None else None
-            self._hand_on(received + held)
+            self._hand_on(received)
+            if held:
+                self._hand_on(held)
             return
         self._send((answer.head, answer.body))
         self._rest()
@@ -319,8 +329,8 @@ class Connection(web.RequestHandler):
         self._flush_timer = self._loop.call_later(self._server.limits.write_stall_s, look)
 
     def _close_if_idle(self) -> None:
-        """A half-closed connection ends behind its last answer; a request that came before the end begins at once."""
-        if not self.busy:
+        """A half-closed connection ends behind its last answer; one more may still be to begin, at once or never."""
+        if not (self.busy or self._owes):
             self.force_close()
 
     def _close_if_unused(self) -> None:
