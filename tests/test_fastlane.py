@@ -383,7 +383,7 @@ async def test_a_hit_in_redis_is_answered_by_the_fast_lane(redis_server: RedisSe
 async def test_what_redis_no_longer_has_is_asked_for_once_there_and_then_of_a_cluster(
     redis_server: RedisServer,
 ) -> None:
-    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0, lease="off")) as line:
         while "detail=redis" not in (await line.ask(post())).cache:
             await asyncio.sleep(0.01)
         await line.known(post())
