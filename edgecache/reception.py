@@ -66,7 +66,7 @@ def service(parts: Parts) -> Service:
         sockets=Sockets(_means(parts, ways), parts.gate, parts.readiness),
         log=told,
         lane=Lane(ways) if settings.fast_lane.enabled else None,
-        audience=Audience(parts.clock, parts.lag, settings.slo.cushion_s),
+        audience=_audience(parts),
         begin_span=ways.begin_span,
     )
 
@@ -74,11 +74,20 @@ def service(parts: Parts) -> Service:
 def _means(parts: Parts, ways: Ways) -> Means:
     """What WebSocket sessions share."""
     settings = parts.settings
-    report = _reporting(parts, ways.log)
-    longest = settings.limits.text_characters
     return Means(
-        parts.edge, settings.websockets, longest, settings.long_text, parts.clock, report, begin_span=ways.begin_span
+        edge=parts.edge,
+        settings=settings.websockets,
+        text_characters=settings.limits.text_characters,
+        long_text=settings.long_text,
+        clock=parts.clock,
+        report=_reporting(parts, ways.log),
+        begin_span=ways.begin_span,
+        audience=_audience(parts),
     )
+
+
+def _audience(parts: Parts) -> Audience:
+    return Audience(parts.clock, parts.lag, parts.settings.slo.cushion_s)
 
 
 def _reporting(parts: Parts, told: Callable[[Outcome], None] | None) -> Callable[[Outcome], None]:

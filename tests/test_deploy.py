@@ -23,8 +23,11 @@ _METRIC = re.compile(r"\b((?:edgecache|process)_[a-z0-9_]+)(\{[^}]*\})?")
 _RECORDED = re.compile(r"\b(edgecache:[a-z0-9_:]+)")
 #: What Prometheus itself adds.
 _ADDED = {"instance", "job", "le"}
-#: Told only when something was not stored, or when a cluster has been heard often enough.
-RARE = {"edgecache_fills_unstored", "edgecache_upstream_first_audio_seconds"}
+#: Told only when something was not stored, was purged, or waited; or when a cluster has been heard often enough.
+RARE = {
+    *("edgecache_fills_unstored", "edgecache_upstream_first_audio_seconds", "edgecache_cluster_queue_wait_seconds"),
+    "edgecache_purges",
+}
 #: Nothing listens there: Redis is a tier all the same.
 NO_REDIS = "redis://127.0.0.1:1"
 

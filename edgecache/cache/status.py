@@ -59,18 +59,25 @@ def unasked(node: str) -> str:
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What one synthesis costs: it is paid for by characters, and takes the longer the more there is to say."""
+    """What syntheses cost: they are paid for by characters, and take the longer the more there is to say."""
 
     characters: int
     spoken_ms: int
+    syntheses: int = 1
+
+    def plus(self, other: "Worth") -> "Worth":
+        """Both."""
+        return Worth(
+            self.characters + other.characters, self.spoken_ms + other.spoken_ms, self.syntheses + other.syntheses
+        )
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """One exchange, after its last byte. Never the text, nor anything of a query string.
 
-    first_byte_ms, total_ms: from the request head. whole: the client was given all of it. first_audio_s: how long a
-    cluster took that was asked for this alone. worth: what was not bought because of it. played: what a player would have
-    heard, if it was a stream. trace: the span that it is, where spans are told.
+    first_byte_ms, total_ms: from the request head. whole: the client was given all of it. first_audios:
+    which clusters were asked for this alone, and how long each took. worth: what was not bought because of it. played: what
+    a player would have heard, if it was a stream. trace: the span that it is, where spans are told.
     """
 
     request_id: str
@@ -85,7 +92,7 @@ class Outcome(msgspec.Struct, frozen=True):
     whole: bool
     cluster: str = ""
     error: str = ""
-    first_audio_s: float | None = None
+    first_audios: tuple[tuple[str, float], ...] = ()
     worth: Worth | None = None
     played: Played | None = None
     trace: Trace | None = None

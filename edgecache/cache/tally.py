@@ -8,6 +8,7 @@ SLOs are made of them. The fast lane counts its hits in a `Count` itself: what i
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -63,7 +64,7 @@ class Count:
         self.sent_bytes += many * sent_bytes
         self.first_byte_s += first_byte_s
         if worth is not None:
-            self.saved += many
+            self.saved += many * worth.syntheses
             self.saved_characters += many * worth.characters
             self.saved_ms += many * worth.spoken_ms
 
@@ -108,8 +109,6 @@ class Listened(msgspec.Struct):
         """One more."""
         self.streams += 1
         self.first_byte.add(outcome.first_byte_ms / 1000)
-        if outcome.first_audio_s is not None:
-            self.first_audio.add(outcome.first_audio_s)
         if outcome.played is not None:
             self._play(outcome.played)
 
@@ -154,13 +153,16 @@ _STREAMED = frozenset({Result.MISS, Result.COLLAPSED, Result.BYPASS})
 class Tally:
     """All counts of this process."""
 
-    __slots__ = ("_counts", "errors", "listened")
+    __slots__ = ("_counts", "errors", "listened", "streaming", "under_way")
 
     def __init__(self) -> None:
         self._counts: dict[Kind, Count] = {}
         #: By result and cluster.
         self.listened: dict[tuple[Result, str], Listened] = {}
         self.errors: deque[Failure] = deque(maxlen=ERRORS_KEPT)
+        #: Exchanges that are being answered, by route, and streams that are being told, by how.
+        self.under_way: Counter[str] = Counter()
+        self.streaming: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Count]:
         return iter(self._counts.values())
@@ -173,6 +175,15 @@ class Tally:
             found = self._counts[kind] = Count(kind)
         return found
 
+    @contextmanager
+    def during(self, counted: Counter[str], name: str) -> Iterator[None]:
+        """Counts one more, for as long as it lasts."""
+        counted[name] += 1
+        try:
+            yield
+        finally:
+            counted[name] -= 1
+
     def add(self, outcome: Outcome, wall_now: float) -> None:
         """One exchange, after its last byte."""
         counted = self.count(outcome.route, outcome.method, outcome.status, outcome.result)
@@ -181,7 +192,9 @@ class Tally:
         counted.lasted(first_byte_s, total_s)
         counted.broken += not outcome.whole
         if outcome.result in _STREAMED and outcome.cluster and outcome.route != WARM_UP:
-            self.listened.setdefault((outcome.result, outcome.cluster), Listened()).add(outcome)
+            self._listened(outcome.result, outcome.cluster).add(outcome)
+        for cluster, first_audio_s in outcome.first_audios:
+            self._listened(outcome.result, cluster).first_audio.add(first_audio_s)
         if outcome.error:
             self.errors.append(
                 Failure(
@@ -194,6 +207,9 @@ class Tally:
                     request_id=outcome.request_id,
                 )
             )
+
+    def _listened(self, result: Result, cluster: str) -> Listened:
+        return self.listened.setdefault((result, cluster), Listened())
 
     def told(self) -> list[dict[str, object]]:
         """Every count by name, the most frequent first."""

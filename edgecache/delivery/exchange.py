@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from edgecache.cache.status import WARM_UP, Outcome, Result, Worth
+from edgecache.cache.status import WARM_UP, Outcome, Result
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way
+from edgecache.delivery.account import Account
 from edgecache.delivery.auth import ANYONE, Caller
 from edgecache.delivery.head import SERVER, may_be_id, new_request_id
 from edgecache.delivery.problem import headers as headers_of
@@ -51,6 +52,7 @@ class Exchange:
         "_first_byte_s",
         "_sent_bytes",
         "_write_stall_s",
+        "account",
         "background",
         "body",
         "broken",
@@ -58,7 +60,6 @@ class Exchange:
         "closing",
         "cluster",
         "error",
-        "first_audio_s",
         "listening",
         "problem_headers",
         "request",
@@ -68,7 +69,6 @@ class Exchange:
         "status",
         "trace",
         "way",
-        "worth",
     )
 
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
@@ -87,10 +87,8 @@ class Exchange:
         self.status = 0
         self.cluster = ""
         self.error = ""
-        #: How long the cluster took that was asked for this alone.
-        self.first_audio_s: float | None = None
-        #: What need not be bought because of this answer.
-        self.worth: Worth | None = None
+        #: What the speech of this answer comes to.
+        self.account = Account()
         #: Who is imagined to hear it, if it is a stream.
         self.listening: Listening | None = None
         #: The span that this exchange is, where spans are told.
@@ -128,8 +126,8 @@ class Exchange:
             whole=whole and not self.broken,
             cluster=self.cluster,
             error=self.error,
-            first_audio_s=self.first_audio_s,
-            worth=self.worth if whole and self.status in _WHOLLY_ANSWERED and not self.background else None,
+            first_audios=self.account.first_audios,
+            worth=self.account.worth if whole and self.status in _WHOLLY_ANSWERED and not self.background else None,
             played=None if self.listening is None or self.background else self.listening.played(),
             trace=self.trace,
         )

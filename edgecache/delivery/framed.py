@@ -45,7 +45,8 @@ async def send_events(
             async for event in events:
                 match event:
                     case Piece():
-                        await stream.write(held + framer.piece(event))
+                        audio_s = (event.duration_ms or 0) / 1000
+                        await stream.write(held + framer.piece(event), audio_s, telling.arrived_s)
                         held = b""
                     case Sentence():
                         held += framer.sentence(event)

@@ -5,6 +5,7 @@ is said leaves in a header, a log or an error. It does not know clusters or tier
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from edgecache.cache import status as cache_status
 from edgecache.cache.key import Key, is_key
 from edgecache.cache.lookup import Asked, Directives, Freshness
-from edgecache.cache.status import Outcome, Worth
+from edgecache.cache.status import Outcome
 from edgecache.cache.tally import Tally
 from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
@@ -119,7 +120,9 @@ class Http:
         exchange.closing = self._service.readiness.draining
         try:
             self._check(exchange)
-            return await self._route(exchange)(exchange)
+            respond, tally = self._route(exchange), self._service.tally
+            with tally.during(tally.under_way, exchange.route):
+                return await respond(exchange)
         except SpeechError as error:
             if exchange.status:
                 exchange.error = error.code
@@ -189,9 +192,10 @@ class Http:
         wish = self._wish(exchange, asked.utterance)
         exchange.listening = self._service.audience.listening()
         try:
-            return await LongAnswer(exchange, self._edge, wish, settings).send(
-                self._service.node, self._service.freshness
-            )
+            with self._streaming(exchange):
+                return await LongAnswer(exchange, self._edge, wish, settings).send(
+                    self._service.node, self._service.freshness
+                )
         except ClientError as error:
             if exchange.status or not may_be_whole(asked, whole_characters, error):
                 raise
@@ -225,18 +229,15 @@ class Http:
     async def _speak(self, exchange: Exchange, utterance: Utterance) -> web.StreamResponse:
         wish = self._wish(exchange, utterance)
         speech: Speech = await self._edge.speak(wish)
+        exchange.account.add(speech, len(utterance.text))
+        exchange.result, exchange.cluster = exchange.account.result, exchange.account.cluster
         if exchange.way is not Way.RAW:
             return await self._send_framed(exchange, speech, utterance)
         match speech:
             case Recorded():
-                if speech.forward_status is None:
-                    exchange.worth = Worth(len(utterance.text), speech.recording.facts.duration_ms or 0)
                 return await self._send_recorded(exchange, speech)
             case Live():
-                answer = await self._send_live(exchange, speech)
-                if speech.joined:
-                    exchange.worth = Worth(len(utterance.text), round(speech.flight.heard_s * 1000))
-                return answer
+                return await self._send_live(exchange, speech)
             case _ as never:
                 assert_never(never)
 
@@ -262,8 +263,7 @@ class Http:
     # Delivering it.
 
     async def _send_framed(self, exchange: Exchange, speech: Speech, utterance: Utterance) -> web.StreamResponse:
-        exchange.result, telling = result(speech), Telling(speech, utterance)
-        exchange.cluster = telling.about.cluster
+        telling = Telling(speech, utterance)
         if isinstance(speech, Recorded):
             headers = recorded(self._service.node, speech, "POST", duration(exchange.elapsed_ms()))
             del headers["ETag"], headers["Content-Location"]  # they are of the audio, and this is something else
@@ -271,7 +271,14 @@ class Http:
             took = duration(exchange.elapsed_ms())
             headers = forwarded(self._service.node, speech, "POST", took, self._service.freshness.ttl_s)
             headers.pop("Content-Location", None)
-        return await send_framed(exchange, headers, telling)
+            exchange.listening = self._service.audience.listening()
+        with self._streaming(exchange):
+            return await send_framed(exchange, headers, telling)
+
+    def _streaming(self, exchange: Exchange) -> AbstractContextManager[None]:
+        """Counts a stream while it is told."""
+        tally = self._service.tally
+        return tally.during(tally.streaming, "none" if exchange.way is None else exchange.way.value)
 
     async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
         recording, request = found.recording, exchange.request
@@ -297,13 +304,10 @@ class Http:
         lane, request, recording = self._service.lane, exchange.request, hit.recording
         if lane is not None and request.method != "HEAD" and not _is_protobuf(request):
             asked = Asked(recording.key, recording.namespace, recording.canonical)
-            said = Said(asked, exchange.route, request.method, exchange.worth)
+            said = Said(asked, exchange.route, request.method, exchange.account.worth)
             lane.learn(said, request.raw_path.encode(), exchange.body)
 
     async def _send_live(self, exchange: Exchange, live: Live) -> web.StreamResponse:
-        exchange.result = result(live)
-        exchange.cluster = live.head.cluster
-        exchange.first_audio_s = None if live.joined else live.head.first_audio_s
         took = duration(exchange.elapsed_ms())
         headers = forwarded(self._service.node, live, exchange.request.method, took, self._service.freshness.ttl_s)
         if exchange.request.version < (1, 1):
@@ -311,7 +315,7 @@ class Http:
             with live.flight.reading():
                 return await exchange.send(200, headers, await live.flight.whole())
         exchange.listening, reader = self._service.audience.listening(), Reader(live.flight)
-        with live.flight.reading():
+        with live.flight.reading(), self._streaming(exchange):
             async with exchange.stream(headers) as stream:
                 while chunk := await reader.read():
                     await stream.write(chunk, reader.audio_s, live.flight.arrived_s)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from edgecache.cache.lookup import Freshness
-from edgecache.cache.status import Result
 from edgecache.delivery.accept import Way
 from edgecache.delivery.exchange import Exchange
-from edgecache.delivery.framed import framer_of, send_events
-from edgecache.delivery.head import cache_control, duration, forwarded, recorded, result
+from edgecache.delivery.framed import Event, framer_of, send_events
+from edgecache.delivery.head import cache_control, duration, forwarded, recorded
 from edgecache.dialects.speeko import Request
 from edgecache.errors import ClientError
 from edgecache.fill.edge import Edge, Recorded, Speech, Wish
 from edgecache.fill.longform import Began, LongForm, LongText, Sound, all_of, sentence_wish
 from edgecache.fill.longtelling import LongTelling
+from edgecache.fill.telling import Sentence as Announced
 from edgecache.speech.joining import may_be_joined, not_joinable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LongAnswer:
             if first is None:
                 raise ClientError(400, "empty_text", "text has nothing in it to speak.", param="text")
             assert isinstance(first, Began)
-            self._count(first.speech)
+            self._count(first)
             heard_ms = 0
             async with exchange.stream(self._head(first.speech, node, freshness)) as stream:
                 async for piece in pieces:
@@ -83,7 +83,7 @@ class LongAnswer:
                         audio_s, heard_ms = (self._form.duration_ms - heard_ms) / 1000, self._form.duration_ms
                         await stream.write(piece.audio, audio_s)
                     elif isinstance(piece, Began):
-                        self._count(piece.speech)
+                        self._count(piece)
             return stream.answer
 
     async def _send_framed(self, node: str, freshness: Freshness) -> web.StreamResponse:
@@ -91,12 +91,16 @@ class LongAnswer:
         telling = LongTelling(self._form, self._sentences(), self._wish.utterance)
         async with aclosing(telling.events(framer_of(self._exchange).piece_bytes)) as events:
             await anext(events)  # until then an error is plain HTTP
-            headers = self._head(telling.speeches[0], node, freshness)
-            try:
-                return await send_events(self._exchange, headers, telling, events)
-            finally:
-                for each in telling.speeches:
-                    self._count(each)
+            headers = self._head(telling.began.speech, node, freshness)
+            return await send_events(self._exchange, headers, telling, self._counted(telling, events))
+
+    async def _counted(
+        self, telling: LongTelling, events: "AsyncGenerator[Event, None]"
+    ) -> "AsyncGenerator[Event, None]":
+        async for event in events:
+            if isinstance(event, Announced):
+                self._count(telling.began)
+            yield event
 
     def _sentences(self) -> "AsyncGenerator[Sentence, None]":
         utterance = self._wish.utterance
@@ -118,16 +122,7 @@ class LongAnswer:
             name: headers[name] for name in _TRUE_OF_ALL if name in headers
         }
 
-    def _count(self, speech: Speech) -> None:
-        """The text as a whole did as well as the sentence that did worst."""
+    def _count(self, began: Began) -> None:
         exchange = self._exchange
-        told = result(speech)
-        if exchange.result is Result.NONE or _WORSE.index(told) > _WORSE.index(exchange.result):
-            exchange.result = told
-            exchange.cluster = speech.recording.facts.cluster if isinstance(speech, Recorded) else speech.head.cluster
-
-
-_WORSE = (
-    *(Result.NONE, Result.HIT_MEMORY, Result.HIT_REDIS, Result.STALE, Result.COLLAPSED, Result.MISS),
-    *(Result.BYPASS, Result.ERROR),
-)
+        exchange.account.add(began.speech, len(began.sentence.spoken))
+        exchange.result, exchange.cluster = exchange.account.result, exchange.account.cluster

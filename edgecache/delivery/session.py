@@ -248,9 +248,11 @@ class Session:
                 async for event in events:
                     match event:
                         case Piece():
+                            turn.hand(event)
                             for message in tongue.piece(event):
                                 await self._send(message)
                                 turn.sent(message)
+                            turn.taken()
                         case Sentence():
                             await self._say(tongue.sentence(event))
                         case About():

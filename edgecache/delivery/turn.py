@@ -16,9 +16,11 @@ from edgecache.cache.status import Outcome, Result
 from edgecache.cache.trace import BeginSpan
 from edgecache.cache.trace import read as read_trace
 from edgecache.clock import Clock
+from edgecache.delivery.account import Account
 from edgecache.delivery.auth import Caller
-from edgecache.delivery.head import new_request_id, result
+from edgecache.delivery.head import new_request_id
 from edgecache.delivery.limits import WebSockets
+from edgecache.delivery.listening import Audience, Listening
 from edgecache.delivery.talk import Id, Message
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Speech, Wish
@@ -42,6 +44,8 @@ class Means:
     report: Callable[[Outcome], None]
     #: Begins a span within the session's; None: no spans are told.
     begin_span: BeginSpan | None = None
+    #: Who is imagined to hear each stream; None: nobody.
+    audience: Audience | None = None
 
 
 class Turn:
@@ -61,8 +65,10 @@ class Turn:
         self._reading = ExitStack()
         self.telling: Telling | LongTelling | None = None
         self.sent_bytes = 0
-        self.result = Result.NONE
-        self.status, self.error, self.cluster, self.whole = 0, "", "", False
+        self._account = Account()
+        self._listening: Listening | None = None
+        self._failed = False
+        self.status, self.error, self.whole = 0, "", False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.status or 'waiting'}, {self.sent_bytes} bytes>"
@@ -99,7 +105,7 @@ class Turn:
         self.fetch_now()
         speech = await self._fetched()
         telling = self.telling = Telling(speech, self._wish.utterance)
-        self.learn(speech, telling.about)
+        self.learn(speech, len(self._wish.utterance.text))
         async with aclosing(telling.events(self._means.settings.frame_bytes)) as events:
             async for event in events:
                 yield event
@@ -115,9 +121,22 @@ class Turn:
                 return self._fetching[-1].result()
             await asyncio.wait([each for each in self._fetching if not each.done()])
 
-    def learn(self, speech: Speech, about: About) -> None:
-        """It is being told."""
-        self.status, self.cluster, self.result = 200, about.cluster, result(speech)
+    def learn(self, speech: Speech, characters: int) -> None:
+        """This is being told."""
+        self.status = 200
+        self._account.add(speech, characters)
+        if self._listening is None and self._means.audience is not None:
+            self._listening = self._means.audience.listening()
+
+    def hand(self, piece: Piece) -> None:
+        """Some of the audio is about to be sent."""
+        if self._listening is not None and self.telling is not None:
+            self._listening.hand((piece.duration_ms or 0) / 1000, self.telling.arrived_s)
+
+    def taken(self) -> None:
+        """It was."""
+        if self._listening is not None:
+            self._listening.taken()
 
     def sent(self, message: Message) -> None:
         """Some of it went out."""
@@ -128,8 +147,7 @@ class Turn:
     def failed(self, error: SpeechError) -> None:
         """It goes no further."""
         self.error, self.status = error.code, self.status or error.status
-        if self.result is Result.NONE:
-            self.result = Result.ERROR
+        self._failed = True
 
     def flush(self) -> None:
         """No more text comes."""
@@ -140,7 +158,7 @@ class Turn:
             each.add_done_callback(_heard)
             each.cancel()
         self._reading.close()
-        now_s = self._means.clock.monotonic()
+        now_s, account = self._means.clock.monotonic(), self._account
         self._means.report(
             Outcome(
                 request_id=new_request_id(),
@@ -148,13 +166,16 @@ class Turn:
                 method="WS",
                 route="/ws/tts/stream",
                 status=self.status or 499,
-                result=self.result,
+                result=Result.ERROR if self._failed and account.result is Result.NONE else account.result,
                 sent_bytes=self.sent_bytes,
                 first_byte_ms=((self._first_byte_s or now_s) - self._began_s) * 1000,
                 total_ms=(now_s - self._began_s) * 1000,
                 whole=self.whole,
-                cluster=self.cluster,
+                cluster=account.cluster,
                 error=self.error,
+                first_audios=account.first_audios,
+                worth=account.worth if self.whole else None,
+                played=None if self._listening is None else self._listening.played(),
                 trace=self._trace,
             )
         )
@@ -207,7 +228,7 @@ class LongTurn(Turn):
         async with aclosing(telling.events(self._means.settings.frame_bytes)) as events:
             async for event in events:
                 if isinstance(event, Announced):
-                    self.learn(telling.speeches[-1], telling.about)
+                    self.learn(telling.began.speech, len(telling.began.sentence.spoken))
                 yield event
 
     async def _as_they_come(self) -> AsyncGenerator[Sentence, None]:

@@ -18,6 +18,7 @@ from edgecache.fill.flight import Flight
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.priority import Priority
 from edgecache.fill.queue import Place, Queue, SendAway
+from edgecache.measures.ladder import Spread
 
 #: Room may come with time alone (a cluster that came back is given more, one has asked for patience): looked at so often.
 LEAST_AGAIN_S = 0.05
@@ -56,6 +57,8 @@ class Admission:
         #: How many came to wait, by priority, and how many were sent away, or gave up.
         self.queued: Counter[str] = Counter()
         self.sent_away = self.gave_up = 0
+        #: How long those waited that were given room, by cluster.
+        self.waits: dict[str, Spread] = {}
         clusters.on_room(self._freed)
 
     def __repr__(self) -> str:
@@ -131,7 +134,8 @@ class Admission:
 
     async def _wait(self, flight: Flight, place: Place, whose: Whose, tried: Sequence[str]) -> Choice:
         called: asyncio.Future[Choice] = asyncio.get_running_loop().create_future()
-        patience = asyncio.timeout(place.deadline_s - self._clock.monotonic())
+        began_s = self._clock.monotonic()
+        patience = asyncio.timeout(place.deadline_s - began_s)
         waiting = _Waiting(place, tried, whose, called, patience)
         self._queue.enter(place)
         self._waiting[flight] = waiting
@@ -140,7 +144,10 @@ class Admission:
             async with patience:
                 self._on_waiting()
                 self._call()
-                return await called
+                choice = await called
+            if isinstance(choice, Chosen):
+                self.waits.setdefault(choice.cluster, Spread()).add(self._clock.monotonic() - began_s)
+            return choice
         except TimeoutError:
             self.gave_up += 1
             served_s = self._queue.pace.until_s(len(self._queue))

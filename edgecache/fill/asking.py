@@ -30,7 +30,7 @@ class Asking:
         self.within_s = 2 * terms.first_audio_s if limits.deadline_s is None else limits.deadline_s
         self.retries = Budget(limits.retry_share)
         self.hedges = Budget(limits.hedge_share)
-        self.hedge_wins = 0
+        self.retried = self.hedged = self.hedge_wins = 0
 
     def status(self) -> Mapping[str, object]:
         """What was asked again, and beside; for `/status` and `/clusters`."""
@@ -59,6 +59,7 @@ class Asking:
                 return flight.fail(refusal(fault, choice))
             now = self._terms.clock.monotonic()
             deadline_s = now + self.within_s if deadline_s is None else deadline_s
+            self.retried += fault is not None
             tried.append(choice.upstream)
             try:
                 return await self._ask(Attempt(flight, order, choice, self._terms), tried, deadline_s)
@@ -85,6 +86,7 @@ class Asking:
             if choice is None:
                 return None
             tried.append(choice.upstream)
+            self.hedged += 1
             beside.append(first.beside(choice).enter(race))
             return beside[0]
 

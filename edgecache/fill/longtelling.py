@@ -12,12 +12,11 @@ import msgspec
 
 from edgecache.errors import ClientError
 from edgecache.fill.longform import Began, LongForm, Sound
-from edgecache.fill.telling import About, Cached, End, Piece, Sentence, about, cut
+from edgecache.fill.telling import About, Cached, End, Piece, Sentence, about, arrived_s, cut
 from edgecache.speech.timings import Timings
 from edgecache.speech.utterance import Utterance
 
 if TYPE_CHECKING:
-    from edgecache.fill.edge import Speech
     from edgecache.speech import sentences as found
 
 #: The text as a whole did as well as the sentence that did worst.
@@ -35,8 +34,7 @@ class LongTelling:
         self._audio_bytes = self._pieces = 0
         self._at_ms = 0
         self._timings = Timings()
-        #: What its sentences were.
-        self.speeches: list[Speech] = []
+        self._began: Began | None = None
 
     def __repr__(self) -> str:
         return f"<LongTelling {self._form!r}, {self._pieces} pieces>"
@@ -46,6 +44,17 @@ class LongTelling:
         """What is known so far; only once it has begun."""
         assert self._about is not None
         return self._about
+
+    @property
+    def began(self) -> Began:
+        """The sentence that is being told; only once it has begun."""
+        assert self._began is not None
+        return self._began
+
+    @property
+    def arrived_s(self) -> float:
+        """When the last of its bytes came; inf: long ago."""
+        return arrived_s(self.began.speech)
 
     @property
     def end(self) -> End:
@@ -72,7 +81,7 @@ class LongTelling:
             raise ClientError(400, "empty_text", "text has nothing in it to speak.", param="text")
 
     def _learn(self, began: Began) -> None:
-        self.speeches.append(began.speech)
+        self._began = began
         told = about(began.speech, self._whole)
         if self._about is None:
             self._about = msgspec.structs.replace(

@@ -5,6 +5,7 @@ from a flight under way, and from byte zero. Keeps rule 3: the iteration ends on
 off it raises, and each framing tells that in its own way. It does not know how a piece is written on the wire.
 """
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from enum import Enum
@@ -129,6 +130,11 @@ class Telling:
                 yield piece
 
     @property
+    def arrived_s(self) -> float:
+        """When the last of its bytes came; inf: long ago."""
+        return arrived_s(self._speech)
+
+    @property
     def end(self) -> End:
         """What it came to, once all pieces were told."""
         return End(self._duration_ms, self._audio_bytes, self._pieces, timings(self._speech))
@@ -138,6 +144,11 @@ class Telling:
         if heard_ms is None and self._duration_ms is not None and isinstance(self._speech, Recorded):
             return self._duration_ms * self._audio_bytes // len(self._speech.recording.audio)
         return heard_ms
+
+
+def arrived_s(speech: Speech) -> float:
+    """When the last of its bytes came to this edge; inf: long ago, and nobody waited for it."""
+    return math.inf if isinstance(speech, Recorded) else speech.flight.arrived_s
 
 
 def about(speech: Speech, utterance: Utterance) -> About:

@@ -67,6 +67,7 @@ _ALL = (
         "http_time_to_first_byte_seconds", "From the request's head to the first byte of the body.", "route", "cache"
     ),
     _histogram("http_request_duration_seconds", "From the request's head to the last byte.", "route", "cache"),
+    _gauge("http_requests_in_flight", "Requests that are being answered, but for hits of the fast lane.", "route"),
     _gauge("http_connections", "Client connections that are open."),
     _gauge("http_connections_limit", "How many there may be."),
     _histogram("connection_startup_seconds", "What a client waits for a connection, by whose part it is.", "part"),
@@ -93,6 +94,11 @@ _ALL = (
     _counter("lease", "Leases asked for before a fill, by what came of it.", "result"),
     _gauge("fills_in_flight", "Fills under way."),
     _gauge("fill_held_bytes", "Bytes of renderings held for readers."),
+    _counter("fill_retries", "Other clusters asked after one failed, or not, as the budget forbade it.", "result"),
+    _counter("fill_hedges", "Clusters that were asked beside one that was late, by what came of it.", "result"),
+    _gauge("fills_waiting", "Fills that wait for room at a cluster.", "priority"),
+    _counter("fills_queued", "Fills that had to wait.", "priority"),
+    _counter("fills_unplaced", "Fills that got no room, having waited or not, by why.", "reason"),
     # What was not bought.
     _counter("saved_syntheses", "Syntheses that need not be bought.", "cache"),
     _counter("saved_characters", "Their characters.", "cache"),
@@ -108,7 +114,11 @@ _ALL = (
     _gauge("upstream_requests_in_flight", "Requests it is being asked.", *_UPSTREAM),
     _counter("upstream_requests", "Requests it was asked.", *_UPSTREAM),
     _counter("upstream_failures", "Of these, the ones that failed by its fault.", *_UPSTREAM),
+    _histogram(
+        "cluster_queue_wait_seconds", "How long fills waited for room, by the cluster that they got.", "cluster"
+    ),
     # Streams, as imagined players hear them.
+    _gauge("stream_connections", "Streams that are being told, and sessions over WebSocket.", "transport"),
     _counter("streams", "Streams of which it is known what a player would have heard.", *_STREAM),
     _histogram(
         "stream_jitter_seconds", "How long a player without a cushion waits for a piece, by cause.", *_STREAM, "cause"

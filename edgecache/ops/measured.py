@@ -64,6 +64,8 @@ class Book:
         for count in tally:
             if count.exchanges:
                 self._requests(count)
+        for route, many in tally.under_way.items():
+            self._add("http_requests_in_flight", many, route)
         for (result, cluster), listened in tally.listened.items():
             self._streams(listened, cluster, result.value)
 
@@ -132,11 +134,28 @@ class Book:
             self._add("fills_unstored", many, reason)
         for why, priority in product(Reason, Priority):
             self._add("fills_shed", fills.shedding.refused[why, priority], why.value, priority.word)
+        self._asking(fills)
         self._add("fill_joins", fills.joined)
         for result, many in fills.leases.items():
             self._add("lease", many, result)
         self._add("fills_in_flight", fills.under_way)
         self._add("fill_held_bytes", fills.held_bytes)
+
+    def _asking(self, fills: Fills) -> None:
+        """What was asked again and beside, and who waited for room."""
+        asking, admission = fills.asking, fills.admission
+        for result, many in (("made", asking.retried), ("refused", asking.retries.refused)):
+            self._add("fill_retries", many, result)
+        hedges = {"made": asking.hedged, "won": asking.hedge_wins, "refused": asking.hedges.refused}
+        for result, many in hedges.items():
+            self._add("fill_hedges", many, result)
+        for priority in Priority:
+            self._add("fills_waiting", admission.waiting[priority.word], priority.word)
+            self._add("fills_queued", admission.queued[priority.word], priority.word)
+        for reason, many in (("sent_away", admission.sent_away), ("gave_up", admission.gave_up)):
+            self._add("fills_unplaced", many, reason)
+        for cluster, spread in admission.waits.items():
+            self._add("cluster_queue_wait_seconds", spread, cluster)
 
     def clusters(self, upstreams: Iterable[UpstreamStatus], connects: Mapping[str, Spread]) -> None:
         """Every upstream; connects: how long connections took to make, by cluster."""
@@ -154,6 +173,12 @@ class Book:
             self._add("upstream_failures", each.failures, *labels)
         for cluster, spread in connects.items():
             self._add("cluster_connect_seconds", spread, cluster)
+
+    def streams(self, streaming: Mapping[str, int], sessions: int) -> None:
+        """Streams under way, by how they are told."""
+        for way, transport in (("raw", "http"), ("events", "sse"), ("protobuf", "protobuf")):
+            self._add("stream_connections", streaming.get(way, 0), transport)
+        self._add("stream_connections", sessions, "ws")
 
     def connections(self, many: int, limit: int, startup: Mapping[str, Spread]) -> None:
         """Clients; startup: how long they waited for a connection, by whose part it is."""
