@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from edgecache.cache.key import Key
 from edgecache.cache.purges import MAX_STANDING, Kind, Purge, Purges, Scope, matches
 from edgecache.clock import Clock
@@ -22,6 +24,7 @@ from edgecache.fill.longform import all_of, sentence_wish
 from edgecache.ops.daemon import Call, Told
 from edgecache.settings import Settings
 from edgecache.store.memory import MemoryTier
+from edgecache.store.searching import Searching
 from edgecache.store.standing import StandingPurges, horizon
 from edgecache.store.tiers import Tiers
 
@@ -33,6 +36,8 @@ SLICE_S = 0.001
 SLICE = 16
 #: So long whoever purges waits to be told how much it was; the sweep goes on.
 TELL_S = 1.0
+#: So long Redis is searched in one call, which has to be answered in time.
+SEARCH_S = 0.5
 
 
 @dataclass(slots=True)
@@ -76,12 +81,14 @@ class Purging:
         self._within: Within | None = None
         self._sweeps: set[asyncio.Task[Found]] = set()
         self._counted: object = None
+        self._searching: Searching | None = None
         self.standing: StandingPurges | None = None
         self.given: dict[tuple[Scope, Kind], int] = {}
         self.calls: Mapping[str, Call] = {
             "purge begin": self._begin,
             "purge": self._purge,
             "purge count": self._count,
+            "purge search": self._search,
         }
 
     def __repr__(self) -> str:
@@ -93,6 +100,7 @@ class Purging:
         """There is a Redis, in which others may purge too."""
         if redis_url is not None:
             self.standing = StandingPurges(redis_url, self._cache.redis, self._cache.key, self._purges, self._news)
+            self._searching = Searching(redis_url, self._cache.redis, self._cache.key)
 
     async def start(self, memory: MemoryTier, tiers: Tiers, fills: Fills, edge: Edge) -> None:
         """Learns what stands, before anything is served."""
@@ -102,8 +110,9 @@ class Purging:
 
     async def close(self) -> None:
         """Hears no more."""
-        if self.standing is not None:
+        if self.standing is not None and self._searching is not None:
             await self.standing.close()
+            await self._searching.close()
         for task in self._sweeps:
             task.cancel()
         await asyncio.gather(*self._sweeps, return_exceptions=True)
@@ -149,6 +158,18 @@ class Purging:
         await asyncio.wait([counting], timeout=TELL_S)
         return {**self._told(counting), "redis_keys": in_redis}
 
+    async def _search(self, asked: Told) -> Told:
+        """Some of the recordings in Redis, from this cursor on, and how many of them they would be about."""
+        if self._searching is None:
+            return {"cursor": "0", "recordings": 0, "found": 0, "fault": "off"}
+        given = _purges(asked)
+
+        def wanted(seen: "Recording") -> bool:
+            falls = any(seen.facts.after_purge < each.serial and matches(each, seen) for each in given)
+            return falls and self._purges.on(seen) is None
+
+        return msgspec.structs.asdict(await self._searching.some(str(asked["cursor"]), wanted, SEARCH_S))
+
     def _told(self, sweep: "asyncio.Task[Found]") -> Told:
         within = self._where
         found = sweep.result() if sweep.done() and not sweep.cancelled() else Found()
@@ -175,9 +196,11 @@ class Purging:
             wishes += [sentence_wish(whole, each, now=False) async for each in sentences]
         return list(dict.fromkeys(self._where.edge.asked(wish).key for wish in wishes))
 
-    async def _counted_in_redis(self, given: Sequence[Purge]) -> int | None:
+    async def _counted_in_redis(self, given: Sequence[Purge]) -> int | str | None:
         """How many of these keys it has; None: it can't be counted by anything else, as Redis is not searched."""
-        if self.standing is None or any(purge.scope is not Scope.KEY for purge in given):
+        if self.standing is None:
+            return "off"
+        if any(purge.scope is not Scope.KEY for purge in given):
             return None
         found = [await self._where.tiers.find(Key(purge.value)) for purge in given]
         return sum(each is not None and self._purges.on(each) is None for each in found)

@@ -432,6 +432,50 @@ async def test_rule_7_no_more_purges_stand_than_may(monkeypatch: pytest.MonkeyPa
         await purged(home.node, tag="c")
 
 
+# Looking before purging.
+
+
+LOOKS: list[tuple[dict[str, Any], int]] = [
+    ({"voice": "tone"}, 1),
+    ({"tag": "news"}, 1),
+    ({"language": "en"}, 2),
+    ({"all": True}, 3),
+    ({"cluster": "c7"}, 0),
+]
+
+
+@pytest.mark.redis
+async def test_redis_is_counted_only_if_that_is_asked_for(redis_server: RedisServer) -> None:
+    async with house(cache=redis_alone(redis_server.url)) as home:
+        await said(home, "Hello", **AVA)
+        for text in ("One", "Two"):
+            await said(home, text, language="en", voice_id="default")
+        await written(home.node)
+        redis_server.call("SET", f"tts:{'0' * 64}", "none of ours")
+        redis_server.call("HSET", f"tts:{'1' * 64}", "neither", "is this")
+        for asked, due in LOOKS:
+            assert (await purged(home.node, dry_run=True, **asked))["redis"] is None
+            told = await purged(home.node, dry_run=True, count_redis=True, **asked)
+            assert (told["redis"], told["redis_looked"], told["redis_whole"]) == (due, 3, True)
+        assert len(home.node.purges) == 0
+        await purged(home.node, voice="tone")
+        told = await purged(home.node, dry_run=True, count_redis=True, all=True)
+        assert told["redis"] == 2
+        assert "dry_run" in (await purged(home.node, 400, voice="tone", count_redis=True))["error"]["message"]
+        redis_server.kill()
+        told = await purged(home.node, dry_run=True, count_redis=True, all=True)
+        assert (told["redis"], told["redis_whole"], bool(told["redis_fault"])) == (0, False, True)
+
+
+@pytest.mark.redis
+async def test_a_key_that_redis_holds_is_counted_without_a_search(redis_server: RedisServer) -> None:
+    async with house(cache=redis_alone(redis_server.url)) as home:
+        key = await key_of(home, "Hello")
+        await written(home.node)
+        assert (await purged(home.node, dry_run=True, keys=[key, "0" * 64]))["redis"] == 1
+        assert (await purged(home.node, dry_run=True, utterance={"text": "Hello"}))["redis"] == 1
+
+
 # Voices that were made anew.
 
 

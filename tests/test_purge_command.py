@@ -10,7 +10,7 @@ import pytest
 from edgecache.commands.purging import Asked
 from edgecache.commands.terminal import Misused
 from tests.houses import House, house, with_redis
-from tests.redis_houses import said
+from tests.redis_houses import said, written
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.net
@@ -36,6 +36,7 @@ async def test_purging_by_text_after_a_look() -> None:
         asked = ("--text", "Hello", "--field", "speaking_rate=1.5")
         code, told, _ = await ran(here, *asked, "--dry-run")
         assert (code, told.splitlines()[0].partition(":")[0]) == (0, "1 recording in memory would be purged")
+        assert told.splitlines()[1] == "Redis is off"
         assert "; hit;" in (await said(here, "Hello", speaking_rate=1.5)).cache
         code, told, talked = await ran(here, *asked)
         assert (code, talked) == (0, "")
@@ -60,6 +61,11 @@ async def test_everything_is_purged_only_if_that_is_meant() -> None:
 async def test_what_is_not_done_everywhere_is_done_in_part(redis_server: RedisServer) -> None:
     async with house(cache=with_redis(redis_server.url)) as here:
         await said(here, "Hello")
+        await written(here.node)
+        _, told, _ = await ran(here, "--language", "en", "--dry-run")
+        assert told.splitlines()[1].startswith("Redis is not searched")
+        _, told, _ = await ran(here, "--language", "en", "--dry-run", "--count-redis")
+        assert told.splitlines()[1] == "1 recording in Redis"
         code, told, _ = await ran(here, "--language", "en")
         assert (code, told.splitlines()[1]) == (0, "1 worker reached, Redis told")
         redis_server.kill()

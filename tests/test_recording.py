@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Asked, Freshness, Hit, Miss, Stale, judge
-from edgecache.cache.recording import BrokenRecord, Facts, Recording, etag, frame, unframe
+from edgecache.cache.recording import BrokenRecord, Facts, Recording, etag, frame, glimpse, unframe
 
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 KEY = Key("ab" * 32)
@@ -76,3 +76,15 @@ def test_rule_1_what_may_be_served(
     verdict = judge(asked, found, POLICY, now)
     assert isinstance(verdict, kind)
     assert getattr(verdict, "mismatch", False) == mismatch
+
+
+@pytest.mark.parametrize("length", [*range(0, len(FRAMED), 11), len(FRAMED)])
+def test_a_glimpse_is_of_the_whole_facts_or_there_is_none(length: int) -> None:
+    seen = glimpse(KEY, FRAMED[:length])
+    facts_end = len(FRAMED) - len(AUDIO) - 16
+    assert seen == (replace(RECORDING, audio=b"") if length >= facts_end else None)
+
+
+@given(st.binary(max_size=120))
+def test_a_glimpse_of_anything_is_something_or_nothing(some: bytes) -> None:
+    assert glimpse(KEY, some) is None

@@ -136,3 +136,20 @@ def unframe(key: Key, value: bytes | memoryview) -> Recording:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BrokenRecord(f"facts do not decode: {error}") from error
     return Recording(key, namespace, bytes(whole[canonical_at:facts_at]), facts, bytes(whole[audio_at:end]))
+
+
+def glimpse(key: Key, start: bytes) -> Recording | None:
+    """What a frame's beginning says, unchecked and without audio: to be counted, never served. None: nothing yet."""
+    if len(start) < _HEAD.size:
+        return None
+    magic, version, namespace_bytes, canonical_bytes, facts_bytes, _ = _HEAD.unpack_from(start)
+    canonical_at = _HEAD.size + namespace_bytes
+    facts_at = canonical_at + canonical_bytes
+    if magic != MAGIC or version != VERSION or facts_at + facts_bytes > len(start):
+        return None
+    try:
+        facts = _facts_decoder.decode(start[facts_at : facts_at + facts_bytes])
+        namespace = start[_HEAD.size : canonical_at].decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return Recording(key, namespace, start[canonical_at:facts_at], facts, b"")

@@ -22,4 +22,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do purge everything.")]
 Soft = Annotated[
     bool, typer.Option("--soft", help="Stale, not gone: asked for anew, and served if no cluster answers.")
 ]
+CountRedis = Annotated[
+    bool, typer.Option("--count-redis", help="With --dry-run: look at all that Redis holds, for at most 20 seconds.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only count what it would be about.")]

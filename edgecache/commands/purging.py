@@ -55,12 +55,25 @@ class Asked:
         return chosen
 
 
-def purge(target: Target, asked: Asked, *, soft: bool, dry_run: bool, yes: bool) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class How:
+    """What is to be done."""
+
+    soft: bool = False
+    dry_run: bool = False
+    count_redis: bool = False
+    yes: bool = False
+
+
+def purge(target: Target, asked: Asked, how: How) -> dict[str, Any]:
     """What the edge says of it. Misused: it is none, or of everything and not meant."""
     scope = asked.scope
-    if "all" in scope and not (yes or dry_run):
+    if "all" in scope and not (how.yes or how.dry_run):
         raise Misused("--all purges every recording: say --yes too, or look first with --dry-run")
-    body = json.dumps({**scope, "soft": soft, "dry_run": dry_run}).encode()
+    if how.count_redis and not how.dry_run:
+        raise Misused("--count-redis goes with --dry-run")
+    switches = {"soft": how.soft, "dry_run": how.dry_run, "count_redis": how.count_redis}
+    body = json.dumps({**scope, **switches}).encode()
     return target.ask_admin("POST", "/purge", body)[1]
 
 
@@ -82,11 +95,18 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     verb = "would be purged" if dry else "stale now" if told["purges"][0]["kind"] == "soft" else "purged"
     lines = [f"{counted(memory['recordings'], 'recording')}{more} in memory {verb}: {memory['bytes']} bytes"]
     if dry:
-        in_redis = told.get("redis")
-        lines.append("Redis is not searched" if in_redis is None else f"{counted(in_redis, 'recording')} in Redis")
-        return lines
+        return [*lines, _in_redis(told)]
     if told["fills"]:
         lines.append(f"{counted(told['fills'], 'fill')} under way: neither joined nor stored")
     redis = "off" if told["redis"] == "off" else "told" if told["redis"] else "not told"
     lines.append(f"{counted(told['workers']['reached'], 'worker')} reached, Redis {redis}")
     return lines
+
+
+def _in_redis(told: Mapping[str, Any]) -> str:
+    found = told.get("redis")
+    if found is None or found == "off":
+        return "Redis is off" if found else "Redis is not searched; --count-redis looks at all that it holds"
+    more = "" if told.get("redis_whole", True) else f" or more: {told['redis_looked']} were looked at"
+    fault = f"; then {told['redis_fault']}" if told.get("redis_fault") else ""
+    return f"{counted(found, 'recording')} in Redis{more}{fault}"

@@ -4,6 +4,7 @@ A purge is given to every worker, and the answer says whether it reached them al
 left to do, which is said. Keeps rule 8: a text comes in a body or in the operator's own URL; no log has it, only its key.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ SCOPES = {
     **dict.fromkeys(("tag", "tags"), "tag"),
     **{name: name for name in ("voice", "language", "namespace", "cluster")},
 }
-SWITCHES = frozenset({"soft", "dry_run"})
+SWITCHES = frozenset({"soft", "dry_run", "count_redis"})
+#: So long Redis is searched for one answer; what was found by then is told.
+SEARCH_S = 20.0
 NAMESPACE_HEADER = "Edgecache-Namespace"
 _TAGS = ("Surrogate-Key", "Cache-Tag", "xkey-purge", "xkey-softpurge")
 
@@ -42,6 +45,7 @@ class Asked:
     utterance: Mapping[str, Any] | None = None
     soft: bool = False
     dry_run: bool = False
+    count_redis: bool = False
 
 
 # Reading.
@@ -58,24 +62,26 @@ def read(body: bytes) -> Asked:
     unknown = set(told) - set(SCOPES) - SWITCHES - {"utterance", "all"}
     if unknown:
         raise NotAPurge(f"There is no {sorted(unknown)[0]!r}; one may say {', '.join(sorted({*SCOPES, *SWITCHES}))}.")
-    soft, dry_run = (_switch(told, name) for name in ("soft", "dry_run"))
+    switches = {name: _switch(told, name) for name in SWITCHES}
+    if switches["count_redis"] and not switches["dry_run"]:
+        raise NotAPurge("count_redis goes with dry_run: to purge, Redis is not searched.")
     if "utterance" in told:
-        return _utterance(told, soft=soft, dry_run=dry_run)
+        return _utterance(told, switches)
     scopes = [name for name in told if name in SCOPES]
     whole = _switch(told, "all")
     if len(scopes) + whole != 1:
         raise NotAPurge("Say one of key, tag, voice, language, namespace, cluster, utterance or all, and only one.")
     named = (("all", ""),) if whole else tuple((SCOPES[scopes[0]], each) for each in _names(told[scopes[0]], scopes[0]))
-    return Asked(named, soft=soft, dry_run=dry_run)
+    return Asked(named, None, **switches)
 
 
-def _utterance(told: Mapping[str, Any], *, soft: bool, dry_run: bool) -> Asked:
+def _utterance(told: Mapping[str, Any], switches: Mapping[str, bool]) -> Asked:
     extra = set(told) - SWITCHES - {"utterance", "namespace"}
     namespace = told.get("namespace")
     if extra or not isinstance(told["utterance"], dict) or not isinstance(namespace, str | None):
         raise NotAPurge('An utterance is an object as for POST /v1/tts; beside it may stand a "namespace".')
     utterance = {"body": msgspec.json.encode(told["utterance"]), "namespace": namespace}
-    return Asked((), utterance, soft, dry_run)
+    return Asked((), utterance, **switches)
 
 
 def _switch(told: Mapping[str, Any], name: str) -> bool:
@@ -139,7 +145,8 @@ async def carried_out(daemon: Daemon, asked: Asked) -> web.StreamResponse:
     rows = [{"scope": scope, "value": value, "kind": kind} for scope, value in named]
     order = {"purges": rows, "serial": max(each["serial"] for each in begun), "counted_by": begun[0]["pid"]}
     if asked.dry_run:
-        return json_answer({"dry_run": True, **_summed(rows, await daemon.ask("purge count", order))})
+        counted = {"dry_run": True, **_summed(rows, await daemon.ask("purge count", order))}
+        return json_answer({**counted, **await _searched(daemon, order)} if asked.count_redis else counted)
     if len(rows) > min(each["room"] for each in begun) and asked.named != (("all", ""),):
         return refusal(409, "too_many_purges", "Too many purges stand already; purge a namespace, or all.")
     told = await _given(daemon, order)
@@ -161,6 +168,21 @@ async def _given(daemon: Daemon, order: Mapping[str, Any]) -> list[dict[str, Any
     return list(told.values())
 
 
+async def _searched(daemon: Daemon, order: Mapping[str, Any]) -> dict[str, Any]:
+    """How many recordings in Redis they would be about, by looking at all of them; whole: it came to the end in time."""
+    cursor, found, looked, now = "0", 0, 0, asyncio.get_running_loop().time
+    until_s = now() + SEARCH_S
+    while True:
+        told = cast("dict[str, Any]", await daemon.ask_one("purge search", {**order, "cursor": cursor}))
+        cursor, found, looked = told["cursor"], found + told["found"], looked + told["recordings"]
+        if cursor == "0" or told["fault"] or now() > until_s:
+            break
+    if told["fault"] == "off":
+        return {"redis": "off"}
+    whole = cursor == "0" and not told["fault"]
+    return {"redis": found, "redis_looked": looked, "redis_whole": whole, "redis_fault": told["fault"]}
+
+
 def _living(daemon: Daemon) -> set[int]:
     """Those that serve; one that starts learns what stands before it does."""
     return {cast("int", each["pid"]) for each in daemon.workers() if each["state"] in ("serving", "draining")}
@@ -180,7 +202,8 @@ def _summed(rows: Sequence[Mapping[str, str]], told: Sequence[Told]) -> dict[str
         summed |= {"redis": "off" if "off" in redis else not faults, "redis_fault": ", ".join(faults)}
     counted = [each["redis_keys"] for each in found if "redis_keys" in each]
     if counted:
-        summed["redis"] = max((each for each in counted if each is not None), default=None)
+        found_there = [each for each in counted if isinstance(each, int)]
+        summed["redis"] = max(found_there) if found_there else counted[0]
     return summed
 
 

@@ -13,6 +13,7 @@ def register(app: "typer.Typer") -> None:
     from edgecache.commands.purge_options import (
         All,
         Cluster,
+        CountRedis,
         DryRun,
         Key,
         Language,
@@ -37,6 +38,7 @@ def register(app: "typer.Typer") -> None:
         everything: All = False,
         soft: Soft = False,
         dry_run: DryRun = False,
+        count_redis: CountRedis = False,
         yes: Yes = False,
         admin: options.Admin = options.DEFAULT_ADMIN,
         token_file: options.AdminTokenFile = None,
@@ -49,5 +51,6 @@ def register(app: "typer.Typer") -> None:
         asked = purging.Asked(
             key or (), text, voice, language, field or (), namespace, cluster, tag or (), everything=everything
         )
-        told = purging.purge(Target.admin(admin, token_file), asked, soft=soft, dry_run=dry_run, yes=yes)
+        how = purging.How(soft, dry_run, count_redis, yes)
+        told = purging.purge(Target.admin(admin, token_file), asked, how)
         raise SystemExit(purging.show(told, sys.stdout, as_json=as_json))

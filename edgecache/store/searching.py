@@ -1,0 +1,103 @@
+"""Recordings in Redis looked at one after the other, to count some of them: only for an operator who asks for just that.
+
+Keeps rules 6 and 7: it is bounded in time, goes on where it ended, and has a connection of its own, so that nobody waits for
+it. What it sees is not checked, and never served. It does not know what is counted.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from edgecache.cache.key import Key, Naming, is_key
+from edgecache.cache.recording import Recording, glimpse
+from edgecache.store.connections import Address, Argument, Connections, Refusal, Reply, Unanswered
+from edgecache.store.tiers import RedisAccess
+
+#: Keys in one step of SCAN.
+STEP = 250
+#: A recording's beginning, with its utterance and facts; without them it is looked at once more, further.
+START_BYTES = 8 << 10
+FURTHER_BYTES = 2 << 20
+ANSWER_S = 1.0
+_GLOB = re.compile(r"([*?\[\]\\^-])")
+
+
+Ask = Callable[..., Awaitable[Reply]]
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What was seen of some recordings. cursor: where to go on; "0": that was all. fault: why it ended before."""
+
+    cursor: str
+    recordings: int
+    found: int
+    fault: str = ""
+
+
+class Searching:
+    """Of one Redis."""
+
+    def __init__(self, url: str, access: RedisAccess, naming: Naming) -> None:
+        self._access = access
+        self._naming = naming
+        self._address = Address(url, access.password)
+        self._pattern = _GLOB.sub(r"\\\1", naming.prefix) + "*"
+        self._looking: set[asyncio.Task[Looked]] = set()
+
+    async def some(self, cursor: str, wanted: Callable[[Recording], bool], within_s: float) -> Looked:
+        """Looks at recordings for so long. wanted: whether one is counted; it has no audio."""
+        looking = asyncio.create_task(self._look(cursor, wanted, within_s), name="count recordings in Redis")
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+        return await asyncio.shield(looking)  # who asked may leave; questions to Redis are not cancelled
+
+    async def close(self) -> None:
+        """Waits for what is under way; it is short."""
+        await asyncio.gather(*self._looking)
+
+    async def _look(self, cursor: str, wanted: Callable[[Recording], bool], within_s: float) -> Looked:
+        connections = Connections(self._address, 1, self._access.connect_timeout_s)
+        now = asyncio.get_running_loop().time
+        until_s, recordings, found = now() + within_s, 0, 0
+
+        async def ask(*command: Argument) -> Reply:
+            return await connections.ask(command, ANSWER_S)
+
+        try:
+            while now() < until_s:
+                told = await ask("SCAN", cursor, "MATCH", self._pattern, "COUNT", STEP)
+                cursor, keys = self._step(told)
+                for key in keys:
+                    seen = await self._seen(ask, key)
+                    recordings += seen is not None
+                    found += seen is not None and wanted(seen)
+                if cursor == "0":
+                    break
+        except (Unanswered, Refusal) as fault:
+            return Looked(cursor, recordings, found, str(fault))
+        finally:
+            await connections.close()
+        return Looked(cursor, recordings, found)
+
+    def _step(self, told: Reply) -> tuple[str, list[Key]]:
+        match told:
+            case [bytes(cursor), list(names)] if cursor.isdigit():
+                spelled = (name.decode("utf-8", "replace") for name in names if isinstance(name, bytes))
+                keys = [Key(name.removeprefix(self._naming.prefix)) for name in spelled]
+                return cursor.decode(), [key for key in keys if is_key(key)]
+        raise Unanswered("an odd reply to SCAN")
+
+    async def _seen(self, ask: Ask, key: Key) -> Recording | None:
+        for size in (START_BYTES, FURTHER_BYTES):
+            try:
+                start = await ask("GETRANGE", self._naming.redis_key(key), 0, size - 1)
+            except Refusal:  # no text: none of ours
+                return None
+            if not isinstance(start, bytes) or not start:
+                return None  # evicted since
+            seen = glimpse(key, start)
+            if seen is not None or len(start) < size:
+                return seen
+        return None
