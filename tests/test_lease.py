@@ -183,6 +183,19 @@ async def test_rule_6_redis_dies_while_a_tail_is_heard(redis_server: RedisServer
         assert await made.heard(1) == WAV
 
 
+async def test_redis_is_started_anew_while_a_tail_is_heard_and_nobody_notices(redis_server: RedisServer) -> None:
+    gate = asyncio.Event()
+    async with pair(redis_server.url, [BEGUN, gate, LAST], lease_ttl_s=30.0) as (made, cluster):
+        async with made.asking(0) as leads, made.asking(1) as follows:
+            assert await first_of(follows, len(FIRST)) == FIRST
+            redis_server.kill()
+            gate.set()
+            assert await leads.read() == WAV
+            redis_server.start()
+            assert await follows.read() == REST
+        assert len(cluster.requests) == 1
+
+
 async def test_rule_6_redis_dies_before_anything_is_heard(redis_server: RedisServer) -> None:
     async with pair(redis_server.url, [HOLD], WHOLE) as (made, cluster):
         leads = made.soon(0)

@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from bench.soak.plan import Fault, Way
+from bench.soak.plan import OF_REDIS, Fault, Way
 from edgecache.demo import tone
 
 
@@ -65,8 +65,8 @@ NEVER = frozenset({Verdict.WRONG, Verdict.PARTIAL, Verdict.HUNG, Verdict.ODD, Ve
 #: What asks for an explanation.
 TROUBLE = frozenset({Verdict.BROKEN, Verdict.REFUSED, Verdict.UNREACHABLE})
 _IN_MID_BODY = frozenset({Fault.STALL, Fault.CUT, Fault.RESET, Fault.DOWN, Fault.FROZEN})
-#: Faults of Redis and of other listeners explain nothing: nobody may notice them. One cluster's explain no refusal, as there
-#: are two more.
+#: Faults of Redis and of other listeners explain nothing: nobody may notice them, but who joined what another worker leads.
+#: One cluster's explain no refusal, as there are two more.
 EXPLAINED: Mapping[Fault, frozenset[Verdict]] = {
     **{fault: frozenset({Verdict.BROKEN}) for fault in _IN_MID_BODY},
     Fault.ALL_DOWN: frozenset({Verdict.REFUSED, Verdict.BROKEN}),
@@ -149,11 +149,16 @@ def explanation(heard: Heard, verdict: Verdict, happened: Iterable[Happened]) ->
     could = [
         each
         for each in happened
-        if verdict in EXPLAINED.get(each.fault, ())
+        if (verdict in EXPLAINED.get(each.fault, ()) or (each.fault in OF_REDIS and _through_redis(heard, verdict)))
         and each.at_s <= heard.ended_s
         and (each.until_s is None or heard.began_s <= each.until_s + AFTER_S)
     ]
     return max(could, key=lambda each: each.at_s).fault if could else None
+
+
+def _through_redis(heard: Heard, verdict: Verdict) -> bool:
+    """Whether it broke off and may have been heard through Redis: who joins hears what another worker is told."""
+    return verdict is Verdict.BROKEN and heard.cache == "joined"
 
 
 @dataclass(slots=True)

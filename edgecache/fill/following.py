@@ -33,11 +33,13 @@ class Lost(Exception):
 
 
 class Tail(Protocol):
-    """A tail being read, from its first entry. `lasts_s`: an entry comes at least as often, while its leader lives."""
+    """A tail being read, from its first entry. `lasts_s`: an entry comes at least as often, while its leader lives.
+    `hold_on`: from now on a lost connection is no end of it, only silence is."""
 
     @property
     def lasts_s(self) -> float: ...
     async def next(self) -> bytes: ...
+    def hold_on(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -130,6 +132,7 @@ class Following(Attempt):
             await self._know_of_purges()
             while story.begun is None:
                 await heard(tail, story, tail.lasts_s)
+            tail.hold_on()  # nobody else can be heard from here on
             self.chosen = replace(NOBODY, cluster=story.begun.cluster)
             yield Told(tail, story)
         finally:

@@ -29,9 +29,10 @@ from edgecache.fill.flight import Flight, State
 from edgecache.fill.priority import Priority
 from edgecache.fill.sharing import Taken
 from edgecache.fill.tail import Broken, frame
+from edgecache.store import scripts
 from edgecache.store.connections import Address, Refusal
 from edgecache.store.pipeline import Answer, Pipeline, Question
-from edgecache.store.post import Inbox, Post
+from edgecache.store.post import AGAIN_S, Inbox, Post
 from edgecache.store.telling import Telling, Untold
 from edgecache.store.tiers import RedisAccess
 
@@ -41,6 +42,8 @@ MAX_FOLLOWED = 256
 MAX_CALLS = 1024
 #: Replies to what is told are an id or nothing.
 MAX_REPLY_BYTES = 4096
+#: What Redis says of a number that is there; only asked of one whose answer was lost.
+TOLD_ALREADY = "ERR"
 #: A tail is there for so long after its last entry.
 TAIL_LASTS_S = 5.0
 #: How long `close` waits until leases are given back.
@@ -49,33 +52,12 @@ CLOSE_S = 0.5
 _TOKEN = re.compile(rb"([0-9a-f]{16})\.[0-9]{1,18}")
 _CALL = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{16}\.[0-9]{1,18}) ([0-9])")
 
-_TAKE = b"if redis.call('SET',KEYS[1],ARGV[1],'NX','PX',ARGV[2]) then return false end return redis.call('GET',KEYS[1])"
-_OURS = b"if redis.call('GET',KEYS[1])==ARGV[1] then redis.call(%b) return ARGV[1] end return false"
-_RENEW = _OURS % b"'PEXPIRE',KEYS[1],ARGV[2]"
-_GIVE_BACK = _OURS % b"'DEL',KEYS[1]"
-#: One entry under its number, so that it can't be there twice, nor after a later one.
-_ENTRY = b"redis.call('XADD',KEYS[1],ARGV[1],'e',ARGV[2]) redis.call('PEXPIRE',KEYS[1],ARGV[3]) return false"
-_CALLS = (
-    b"redis.call('XADD',KEYS[1],'MAXLEN','~',ARGV[2],'*','e',ARGV[1]) "
-    b"redis.call('PEXPIRE',KEYS[1],ARGV[3]) return false"
-)
-
 
 def resolved(access: RedisAccess, *, several_workers: bool) -> RedisAccess:
     """With `auto` decided: leases cost a round trip, so they are had only where another process may be."""
     if access.lease != "auto":
         return access
     return replace(access, lease="on" if several_workers or access.url not in (None, "off") else "off")
-
-
-def command(*words: bytes) -> bytes:
-    """A command as Redis reads it."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-
-
-def script(code: bytes, key: str, *arguments: bytes) -> bytes:
-    """A script of one key as a command."""
-    return command(b"EVAL", code, b"1", key.encode(), *arguments)
 
 
 class Redis(Protocol):
@@ -235,9 +217,9 @@ class Leases:
         if not self._post.well or len(self._post) >= MAX_FOLLOWED or self._clock.monotonic() < self._refused_until_s:
             return None
         token = f"{self._name}.{next(self._numbers)}"
-        taking = self._redis.ask(script(_TAKE, self._lease(asked.key), token.encode(), self._lasts_ms))
+        taking = self._redis.ask(scripts.script(scripts.TAKE, self._lease(asked.key), token.encode(), self._lasts_ms))
         # In the same turn: what was stored since it was looked for.
-        looking = self._redis.ask(command(b"GET", self._naming.redis_key(asked.key).encode()))
+        looking = self._redis.ask(scripts.command(b"GET", self._naming.redis_key(asked.key).encode()))
         if taking is None or looking is None:
             return None
         said, found = await asyncio.gather(taking, looking)
@@ -271,7 +253,9 @@ class Leases:
                 lease.lost = True
                 self.counters.lost += 1
 
-        self._send(script(_RENEW, self._lease(lease.asked.key), lease.token.encode(), self._lasts_ms), told)
+        self._send(
+            scripts.script(scripts.RENEW, self._lease(lease.asked.key), lease.token.encode(), self._lasts_ms), told
+        )
 
     def end(self, lease: Lease) -> None:
         """See `Lease.end`."""
@@ -304,12 +288,12 @@ class Leases:
                 if not lease.given_back.done():
                     lease.given_back.set_result(None)
 
-        self._send(script(_GIVE_BACK, self._lease(key), token.encode()), done)
+        self._send(scripts.script(scripts.GIVE_BACK, self._lease(key), token.encode()), done)
 
     async def void(self, key: Key, token: str) -> None:
         """See `Other.void`. Ends when it is, or in time."""
         gone: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._send(script(_GIVE_BACK, self._lease(key), token.encode()), gone.set_result)
+        self._send(scripts.script(scripts.GIVE_BACK, self._lease(key), token.encode()), gone.set_result)
         await asyncio.wait([gone], timeout=self._access.budget_s)
 
     def _send(self, words: bytes, told: Callable[[Answer], None] = lambda _: None) -> None:
@@ -354,19 +338,22 @@ class Leases:
             self.counters.untold += 1
 
     async def _tell(self, where: str, value: bytes, number: int) -> None:
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def told(answer: Answer) -> None:
-            if not answered.done():
-                answered.set_result(answer)
-
-        self._send(self._entry(where, value, number), told)
-        if await answered is not None:
-            raise Untold
+        """Tells one entry, again and again for as long as those who follow have patience."""
+        until_s, again = self._clock.monotonic() + self.lasts_s, False
+        while True:
+            answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self._send(self._entry(where, value, number), answered.set_result)
+            answer = await answered
+            if answer is None or (again and isinstance(answer, Refusal) and answer.code == TOLD_ALREADY):
+                return
+            if self._clock.monotonic() >= until_s:
+                raise Untold
+            again = True
+            await asyncio.sleep(AGAIN_S)
 
     def _entry(self, where: str, value: bytes, number: int) -> bytes:
         lasts_ms = b"%d" % round(1000 * max(TAIL_LASTS_S, 3 * self.lasts_s))
-        return script(_ENTRY, where, b"%d-0" % number, value, lasts_ms)
+        return scripts.script(scripts.ENTRY, where, b"%d-0" % number, value, lasts_ms)
 
     # Following.
 
@@ -385,4 +372,6 @@ class Leases:
         self._call(self._mailbox(self._name), b"")
 
     def _call(self, mailbox: str, words: bytes) -> None:
-        self._send(script(_CALLS, mailbox, words, b"%d" % MAX_CALLS, b"%d" % round(1000 * 5 * self.lasts_s)))
+        self._send(
+            scripts.script(scripts.CALLS, mailbox, words, b"%d" % MAX_CALLS, b"%d" % round(1000 * 5 * self.lasts_s))
+        )

@@ -1,7 +1,8 @@
 """One connection to Redis that blocks, for all that other processes tell this one: its mailbox and the tails it follows.
 
-Keeps rules 6 and 7: no other connection ever waits for it; when it is lost, so is every tail that was being followed; a tail
-that is not read is not fetched. It does not know what is told.
+Keeps rules 6 and 7: no other connection ever waits for it; when it is lost, so is every tail of which nothing was heard,
+for there another way is open; the others are read on where they were. A tail that is not read is not fetched. It does not
+know what is told.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from edgecache.store.tiers import RedisAccess
 
 #: It looks up from waiting once in a while; a Redis that hangs is noticed then, if by nothing else.
 BLOCK_S = 1.0
+#: How soon a lost connection is made again.
+AGAIN_S = 0.2
 #: Entries fetched at once from each stream.
 COUNT = 8
 
@@ -30,7 +33,7 @@ class Inbox:
         self.last = b"0-0"
         self.entries: deque[bytes] = deque()
         self.lost = ""
-        self.waits = False
+        self.waits = self._holds_on = False
         self._came = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -48,6 +51,15 @@ class Inbox:
             self.waits = False
             self._wake()
         return entry
+
+    def hold_on(self) -> None:
+        """From now on a lost connection is made again, and only silence is an end."""
+        self._holds_on = True
+
+    def disconnected(self, why: str) -> None:
+        """The connection that it came over is lost."""
+        if not self._holds_on:
+            self.lose(why)
 
     def close(self) -> None:
         """Follows it no more."""
@@ -108,7 +120,8 @@ class Post:
         await self._connections.close()
         if self._reading is not None:
             await self._reading
-        self._lose_all("this edge is stopping")
+        for inbox in self._inboxes.values():
+            inbox.lose("this edge is stopping")
 
     def follow(self, where: str, lasts_s: float, wake: Callable[[], None]) -> Inbox:
         """From its first entry on, whenever that comes. wake: makes the reading look again at what it waits for."""
@@ -131,9 +144,10 @@ class Post:
                 self.well = not self._closing.is_set()
             except Unanswered as failure:
                 self.well = False
-                self._lose_all(str(failure))
+                for inbox in self._inboxes.values():
+                    inbox.disconnected(str(failure))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._access.breaker_open_s)
+                    await asyncio.wait_for(self._closing.wait(), AGAIN_S)
                 self._last = b"0-0"  # another Redis may be there, whose time is not that one's
 
     async def _once(self) -> None:
@@ -176,10 +190,6 @@ class Post:
                     self._hear(each)
             elif where in self._inboxes:
                 self._inboxes[where].put(entries, last)
-
-    def _lose_all(self, why: str) -> None:
-        for inbox in self._inboxes.values():
-            inbox.lose(why)
 
 
 def _streams(reply: Reply) -> list[tuple[str, list[bytes], bytes]]:
