@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.net, pytest.mark.redis]
 
 WHOLE: Script = [whole(WAV)]
 TOKEN = "0123456789abcdef.7"
-HEAD = Begun("audio/wav", "c0", True, ())
+HEAD = Begun("audio/wav", "c0", True, (), b"")
 SHORT_S = 0.3
 
 Forgery = Callable[[RedisServer, Asked], object]
@@ -73,7 +73,8 @@ FORGED: list[tuple[str, Forgery]] = [
     ("another utterance", told(frame(Opened(VERSION, "default", b"another", 0)), HEAD, More(0, WAV))),
     ("another version", told(Opened(VERSION + 1, "default", b"", 0))),
     ("audio before its head", told(OURS, More(0, WAV))),
-    ("a head that splits an answer's", told(OURS, frame(Begun("audio/wav\r\nX-Evil: 1", "c0", True, ())))),
+    ("a head without audio", told(OURS, HEAD, Broken("so"))),
+    ("a head that splits an answer's", told(OURS, frame(Begun("audio/wav\r\nX-Evil: 1", "c0", True, (), b"")))),
     ("what is no audio", told(OURS, HEAD, More(0, b'{"error": "no"}'), Broken("so"))),
     ("an end without audio", told(OURS, HEAD, Ended(0, xxhash.xxh3_128_digest(b""), None))),
     ("a break at once", told(Broken("so"))),

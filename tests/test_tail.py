@@ -31,7 +31,7 @@ from edgecache.fill.tail import (
 
 ASKED = Asked(Key("ab" * 32), "ns", b"canonical")
 OPENED = Opened(VERSION, "ns", b"canonical", 0)
-BEGUN = Begun("audio/wav", "c0", True, ())
+BEGUN = Begun("audio/wav", "c0", True, (), b"")
 FACTS = Facts("audio/wav", "wav", 1000, 8000, 1, 1.0, 350.0, 200.0, "c0", etag(b"abcd"))
 
 
@@ -59,6 +59,7 @@ entries: st.SearchStrategy[Entry] = st.one_of(
         st.from_regex(r"[\w.-]{1,64}", fullmatch=True).filter(str.isascii),
         st.booleans(),
         st.one_of(st.none(), st.lists(st.text(max_size=8), max_size=3).map(tuple)),
+        st.binary(max_size=50),
     ),
     st.builds(More, st.integers(0, 2**40), st.binary(max_size=200)),
     st.just(Alive()),
@@ -130,9 +131,9 @@ FORGED: list[tuple[str, list[Entry | bytes]]] = [
     ("other bytes than the end's", [OPENED, BEGUN, More(0, b"abce"), ended(b"abcd")]),
     ("more after the end", [OPENED, BEGUN, ended(b""), Alive()]),
     ("more after a break", [OPENED, BEGUN, Broken("so"), Alive()]),
-    ("a header in the media type", [OPENED, frame(Begun("audio/wav\r\nX: y", "c0", True, ()))]),
-    ("a header in the cluster's name", [OPENED, frame(Begun("audio/wav", "c0; hit", True, ()))]),
-    ("more tags than there may be", [OPENED, frame(Begun("audio/wav", "c0", True, ("t",) * 129))]),
+    ("a header in the media type", [OPENED, frame(Begun("audio/wav\r\nX: y", "c0", True, (), b""))]),
+    ("a header in the cluster's name", [OPENED, frame(Begun("audio/wav", "c0; hit", True, (), b""))]),
+    ("more tags than there may be", [OPENED, frame(Begun("audio/wav", "c0", True, ("t",) * 129, b""))]),
     ("facts that tell a header", [OPENED, BEGUN, frame(ended(b"", msgspec.structs.replace(FACTS, etag='"')))]),
     ("nothing", [b""]),
     ("a list of the wrong things", [msgspec.msgpack.encode([1, "x", 2, 3])]),

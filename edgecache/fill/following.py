@@ -65,15 +65,17 @@ class Told:
 
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, tail: Tail, story: Story) -> None:
+    def __init__(self, tail: Tail, story: Story, first: bytes) -> None:
         assert story.begun is not None, story
         self._tail = tail
+        self._first = first
         self._story = story
         self.media_type = story.begun.media_type
         self.framed = story.begun.stored  # nothing else keeps what may be joined from being stored
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes as they are told. UpstreamFault: they broke off."""
+        yield self._first
         while self._story.state is State.SPEAKING:
             if audio := await heard(self._tail, self._story, self._tail.lasts_s):
                 yield audio
@@ -130,11 +132,12 @@ class Following(Attempt):
             # One that leads answers at once, so who does not is soon taken for gone.
             await heard(tail, story, tail.lasts_s / 4)
             await self._know_of_purges()
+            first = b""
             while story.begun is None:
-                await heard(tail, story, tail.lasts_s)
+                first = await heard(tail, story, tail.lasts_s)
             tail.hold_on()  # nobody else can be heard from here on
             self.chosen = replace(NOBODY, cluster=story.begun.cluster)
-            yield Told(tail, story)
+            yield Told(tail, story, first)
         finally:
             tail.close()
 

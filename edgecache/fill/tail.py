@@ -33,12 +33,13 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The first audio is there: what the flight's head says of it. stored: it will be, if it ends well."""
+    """The first audio, and what the flight's head says of it. stored: it will be, if it ends well."""
 
     media_type: str
     cluster: str
     stored: bool
     tags: tuple[str, ...] | None
+    audio: bytes
 
 
 class More(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -187,8 +188,9 @@ class Story:
                 if (namespace, canonical) != (self._asked.namespace, self._asked.canonical):
                     raise Forged("another utterance's")
                 self.opened = entry
-            case Begun():
+            case Begun(audio=audio):
                 self.begun = entry
+                self._add(0, audio)
             case More(position, audio):
                 self._add(position, audio)
             case Ended(length, checksum):

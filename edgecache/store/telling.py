@@ -57,22 +57,24 @@ class Telling:
 
     async def _listen(self, send: Send) -> None:
         head = await self._patiently(self._flight.begun, send)
-        await self._tell(Begun(head.media_type, head.cluster, head.stored, head.tags), send)
-        while audio := await self._patiently(self._more, send):
-            self._sum.update(audio)
-            position, self._position = self._position, self._position + len(audio)
+        first = await self._more()  # there is some: a flight is not begun before
+        await self._tell(Begun(head.media_type, head.cluster, head.stored, head.tags, first), send)
+        while True:
+            position = self._position
+            audio = await self._patiently(self._more, send)
+            if not audio:
+                return
             await self._tell(More(position, audio), send)
 
     async def _more(self) -> bytes:
-        """All that has come, up to what is told at once."""
-        audio = await self._flight.read(self._position)
-        if len(audio) == CHUNK_BYTES:
-            return audio
-        parts, length = [audio], len(audio)
-        while length < CHUNK_BYTES and (part := self._flight.rendering.read(self._position + length)):
-            parts.append(part[: CHUNK_BYTES - length])
-            length += len(parts[-1])
-        return b"".join(parts)
+        """All that has come since, up to what is told at once; empty at the end."""
+        parts, length = [await self._flight.read(self._position)], 0
+        while parts[-1] and (length := length + len(parts[-1])) < CHUNK_BYTES:
+            parts.append(self._flight.rendering.read(self._position + length)[: CHUNK_BYTES - length])
+        audio = b"".join(parts)
+        self._position += len(audio)
+        self._sum.update(audio)
+        return audio
 
     async def _patiently(self, hear: Callable[[], Awaitable[Heard]], send: Send) -> Heard:
         while True:
