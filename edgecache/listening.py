@@ -7,7 +7,7 @@ wait at a dead worker's are not lost: another worker takes them (see `crew`).
 
 import os
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -59,21 +59,37 @@ def admin_socket(settings: Settings, handed: Mapping[str, Row]) -> socket.socket
     return given[0] if given else None
 
 
+def named(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What the sockets are called that systemd opened for this process (sd_listen_fds(3)); empty: there are none."""
+    count, names = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_FDNAMES", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    known = names.split(":") if names else []
+    return [known[index] if index < len(known) else "unknown" for index in range(int(count))]
+
+
+def contradiction(flags: Collection[str], names: Collection[str]) -> str:
+    """Which flag says another address than the sockets that are handed over; empty: none does."""
+    taken = {"--listen": any(name != ADMIN for name in names), "--admin": ADMIN in names}
+    for flag in flags:
+        if taken[flag]:
+            return f"{flag} is given, and systemd hands over sockets for the same: drop the flag, or change the socket unit"
+    return ""
+
+
 def handed_over(environ: MutableMapping[str, str] = os.environ) -> dict[str, Row]:
     """Sockets that systemd opened for this process, by name (sd_listen_fds_with_names(3)); no child is told of them."""
-    pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
-    if pid != str(os.getpid()) or not count.isdigit():
-        return {}
-    named = names.split(":") if names else []
+    names = named(environ)
+    for each in ("PID", "FDS", "FDNAMES"):
+        environ.pop(f"LISTEN_{each}", "")
     found: dict[str, Row] = {}
-    for index in range(int(count)):
+    for index, name in enumerate(names):
         descriptor = FIRST_DESCRIPTOR + index
         os.set_inheritable(descriptor, False)
         opened = socket.socket(fileno=descriptor)
         if opened.type != socket.SOCK_STREAM or not opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise SettingsError(f"systemd hands over descriptor {descriptor}, which is no listening stream socket")
         opened.setblocking(False)
-        name = named[index] if index < len(named) else "unknown"
         found[name] = (*found.get(name, ()), opened)
     return found
 

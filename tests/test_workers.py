@@ -245,13 +245,13 @@ HAND_OVER = 'export LISTEN_PID=$$; exec "$@" 3<&{0} 4<&{1}'
 
 @asynccontextmanager
 async def activated(
-    start: Daemons, settings: dict[str, Any], host: str = "127.0.0.1"
+    start: Daemons, settings: dict[str, Any], host: str = "127.0.0.1", flags: tuple[str, ...] = ()
 ) -> AsyncIterator[tuple[Daemon, int, int]]:
     """A daemon that is started as systemd starts one for its sockets."""
     path = start.directory / "activated.yaml"
     path.write_text(json.dumps(settings))
     with socket.create_server((host, 0)) as clients, socket.create_server(("127.0.0.1", 0)) as admin:
-        command = (sys.executable, "-m", "edgecache", "serve", "--config", str(path))
+        command = (sys.executable, "-m", "edgecache", "serve", "--config", str(path), *flags)
         process = await asyncio.create_subprocess_exec(
             *("/bin/bash", "-c", HAND_OVER.format(clients.fileno(), admin.fileno()), "bash", *command),
             env={"PATH": os.environ["PATH"], "LISTEN_FDS": "2", "LISTEN_FDNAMES": "edgecache.socket:admin"},
@@ -289,6 +289,14 @@ async def test_a_socket_of_systemds_open_to_all_is_refused_without_keys() -> Non
     async with daemons() as start, activated(start, of("http://127.0.0.1:9"), "0.0.0.0") as (daemon, _, __):
         assert await daemon.ended() == 2
         assert "set auth.keys_file" in daemon.output
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+async def test_a_flag_that_a_socket_of_systemds_contradicts_is_refused(flag: str) -> None:
+    flags = (flag, "127.0.0.1:0")
+    async with daemons() as start, activated(start, of("http://127.0.0.1:9"), flags=flags) as (daemon, _, __):
+        assert await daemon.ended() == 2
+        assert f"{flag} is given, and systemd hands over sockets for the same: drop the flag" in daemon.output
 
 
 async def test_systemd_hears_of_the_supervisor_alone() -> None:

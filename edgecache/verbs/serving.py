@@ -21,11 +21,17 @@ def _serving(app: "typer.Typer") -> None:
     def serve(config: Config = None, listen: Listen = None, admin: ListenAdmin = None) -> None:
         """Run the daemon until SIGTERM or Ctrl-C; a second one stops at once."""
         from edgecache.commands.addresses import listening, of_flags
+        from edgecache.commands.terminal import Misused
         from edgecache.errors import SettingsError
 
         flags = {**listening("--listen", "listen", listen), **listening("--admin", "admin", admin)}
         try:
             loaded = load(config, flags)
+            from edgecache.listening import contradiction, named
+
+            given = [flag for flag, said in (("--listen", listen), ("--admin", admin)) if said is not None]
+            if refused := contradiction(given, named()):
+                raise Misused(refused)
             from edgecache.supervisor import serve as serve_daemon
 
             run(serve_daemon(loaded.settings))
