@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import aiohttp
 
+    from edgecache.heard import Event
     from edgecache.speech.utterance import Value
 
 #: Statuses after which another edge may do better: this one, or what is behind it, can't now.
@@ -155,16 +156,44 @@ class Client:
         async with AsyncExitStack() as stack:
             yield await self._answered(stack, text, fields)
 
-    async def _answered(self, stack: AsyncExitStack, text: str, fields: "Mapping[str, Value]") -> Speech:
+    async def events(self, text: str, **fields: "Value") -> AsyncGenerator["Event", None]:
+        """This text's speech as events: how it begins, each sentence of a long text, sounds with their offsets, its end.
+
+        In protobuf messages, so that every sound says where it is heard. ClientFault: there is no speech, or no more of it.
+        """
+        from edgecache.heard import MEDIA_TYPE, Events, Failed, Garbled
+
+        async with AsyncExitStack() as stack:
+            speech = await self._answered(stack, text, fields, "/v1/tts/stream", MEDIA_TYPE)
+            heard = Events()
+            try:
+                async for chunk in speech:
+                    for event in heard.feed(chunk):
+                        if isinstance(event, Failed):
+                            raise Refused(event.status, event.code, event.message, event.retry_after_s)
+                        yield event
+            except Garbled as error:
+                raise BrokenOff(f"{speech.edge} sends what no edge does: {error}") from error
+            if not heard.over:
+                raise BrokenOff(f"{speech.edge} broke off in mid-speech")
+
+    async def _answered(
+        self,
+        stack: AsyncExitStack,
+        text: str,
+        fields: "Mapping[str, Value]",
+        path: str = "/v1/tts",
+        accept: str = "audio/*",
+    ) -> Speech:
         import aiohttp
 
         assert self._session is not None, "use it as `async with Client(...) as client`"
         body = json.dumps({**fields, "text": text}, ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", "Accept": "audio/*"}
+        headers = {"Content-Type": "application/json", "Accept": accept}
         fault: ClientFault = NoEdge("there is no edge to ask")
         for edge in await self.order():
             try:
-                asking = self._session.post(f"{edge}/v1/tts", data=body, headers=headers)
+                asking = self._session.post(edge + path, data=body, headers=headers)
                 answer = await stack.enter_async_context(asking)
                 if answer.status == 200:
                     return Speech(edge, answer)

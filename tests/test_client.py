@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecache import client as client_module
 from edgecache.client import BrokenOff, Client, Distance, NoEdge, Refused
 from edgecache.clusters.cluster import Timeouts
+from edgecache.delivery.protobuf import delimited
 from edgecache.demo import tone
 from edgecache.demo.pcm import WAV_HEADER_BYTES
+from edgecache.dialects.speech_pb2 import AudioChunk, StreamMetadata, TtsStreamResponse
+from edgecache.heard import Begun, Ended, Event, Events, Garbled, SentenceBegun, Sound
 from edgecache.speech.sentences import SentenceLengths, split
 from tests.houses import house
 from tests.scripted_upstream import FIN, Script, ScriptedUpstream, closed_port, head, whole
@@ -123,6 +128,89 @@ async def test_an_answer_that_breaks_is_an_error_and_asked_for_nowhere_else() ->
                 with pytest.raises(BrokenOff):
                     await speech.whole()
         assert other.requests == []
+
+
+async def test_events_say_where_each_sound_is_heard() -> None:
+    async with house() as home, Client([home.url]) as client:
+        for cache in ("miss", "hit"):
+            begun, *sounds, ended = [each async for each in client.events("Hello", demo={"bytes": 300_000})]
+            assert isinstance(begun, Begun)
+            assert (begun.media_type, begun.sample_rate_hz, begun.channels, begun.cache) == (
+                "audio/wav",
+                24_000,
+                1,
+                cache,
+            )
+            heard = [each for each in sounds if isinstance(each, Sound)]
+            assert len(heard) == len(sounds) > 1
+            assert b"".join(each.audio for each in heard) == tone.audio({"text": "Hello", "demo": {"bytes": 300_000}})
+            assert [each.sequence for each in heard] == [*range(len(heard))]
+            offsets = [each.offset_ms or 0 for each in heard]
+            assert offsets == sorted(offsets)
+            assert ended == Ended(6249)
+
+
+async def test_events_of_a_long_text_say_which_sentence_is_heard() -> None:
+    async with house() as home, Client([home.url]) as client:
+        told = [each async for each in client.events(TEXT, chunking="sentence")]
+        assert [
+            (each.index, TEXT[each.start : each.end].strip()) for each in told if isinstance(each, SentenceBegun)
+        ] == [(n, each.spoken) for n, each in enumerate(split(TEXT, "en", SentenceLengths()))]
+
+
+EVENTS = [
+    pytest.param({"status": 500}, Refused, id="there is no speech"),
+    pytest.param({"bytes": 300_000, "cut_after_bytes": 150_000}, (Refused, BrokenOff), id="the cluster breaks off"),
+]
+
+
+@pytest.mark.parametrize(("demo", "fault"), EVENTS)
+async def test_events_that_break_off_are_an_error(demo: Any, fault: Any) -> None:
+    async with house() as home, Client([home.url]) as client:
+        heard: list[Event] = []
+
+        async def listen() -> None:
+            async for event in client.events("Hello", demo=demo):
+                heard.append(event)  # noqa: PERF401 - what came before the error counts
+
+        with pytest.raises(fault):
+            await listen()
+        assert not any(isinstance(each, Ended) for each in heard)
+
+
+def wire(*events: TtsStreamResponse) -> bytes:
+    return b"".join(delimited(each.SerializeToString()) for each in events)
+
+
+WHOLE = wire(
+    TtsStreamResponse(metadata=StreamMetadata(media_type="audio/wav", cache="hit")),
+    TtsStreamResponse(audio=AudioChunk(audio_data=b"x" * 300, timestamp_ms=0)),
+    TtsStreamResponse(audio=AudioChunk(is_final=True, timestamp_ms=7)),
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, len(WHOLE)])
+def test_events_come_however_their_bytes_fall(size: int) -> None:
+    events = Events()
+    found = [each for at in range(0, len(WHOLE), size) for each in events.feed(WHOLE[at : at + size])]
+    assert found == [Begun("audio/wav", "", 0, 0, None, "hit", ""), Sound(b"x" * 300, 0, 0, None), Ended(7)]
+    assert events.over
+
+
+@given(st.binary(max_size=200), st.integers(1, 200))
+def test_any_bytes_are_events_or_garbled(received: bytes, size: int) -> None:
+    events = Events()
+    try:
+        for at in range(0, len(received), size):
+            events.feed(received[at : at + size])
+    except Garbled:
+        return
+    assert len(events._rest) <= len(received)
+
+
+def test_nothing_follows_the_end() -> None:
+    with pytest.raises(Garbled, match="follows the end"):
+        Events().feed(WHOLE + WHOLE)
 
 
 async def letters(text: str) -> AsyncIterator[str]:
