@@ -381,22 +381,23 @@ async def test_purges_that_redis_lost_are_told_to_it_again(redis_server: RedisSe
 
 
 @pytest.mark.redis
-async def test_rule_6_with_redis_dead_a_purge_holds_here_says_so_and_is_told_to_redis_later(
-    redis_server: RedisServer,
+@pytest.mark.parametrize("how", ["dead", "hanging"])
+async def test_rule_6_without_redis_a_purge_holds_here_says_so_and_is_told_to_redis_later(
+    redis_server: RedisServer, how: str
 ) -> None:
     async with two(redis_server) as (one, other):
         await missed(one, "Hello")
         await written(one.node)
         await hit(other, "Hello")
-        redis_server.kill()
+        (redis_server.kill if how == "dead" else redis_server.stop)()
         told = await purged(one.node, 207, voice="default")
         assert (told["done"], told["redis"], told["workers"]["missing"]) == (False, False, [])
         assert told["redis_fault"]
         assert not is_hit(await said(one, "Hello"))
         assert is_hit(await said(other, "Hello"))  # nobody could tell it
-        redis_server.start()
+        (redis_server.start if how == "dead" else redis_server.go_on)()
         await until_asked_anew(other, "Hello")
-        assert not is_hit(await said(other, "Hello"))
+        assert not (await said(other, "Hello")).cache.endswith("detail=memory")
 
 
 @pytest.mark.redis

@@ -1,5 +1,6 @@
 """A purge of a daemon of several workers: it reaches all of them, or says which it did not."""
 
+import asyncio
 import os
 import signal
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.daemon import Daemon, config, daemons
+from tests.daemon import HANG_S, Daemon, config, daemons
 from tests.houses import cluster
 from tests.redis_server import RedisServer
 from tests.scrapes import scrape
@@ -82,6 +83,10 @@ async def test_a_worker_that_does_not_answer_is_named_and_the_purge_can_be_given
         assert (status, told["done"]) == (207, False)
         assert told["workers"] == {"reached": 1, "missing": [stopped]}
         assert daemon.logged("purged, but not everywhere yet")
+        # What it was told meanwhile it carries out when it goes on.
+        async with asyncio.timeout(HANG_S):
+            while await held(daemon):
+                await asyncio.sleep(0.02)
         status, told = await purged(daemon, all=True)
         assert (status, told["workers"]) == (200, {"reached": 2, "missing": []})
         assert await held(daemon) == 0

@@ -19,11 +19,9 @@ _ESCAPED = re.compile(r"[*?\[\]^\\-]")
 async def scan(address: Address, naming: Naming, cursor: str) -> tuple[str | None, list[str], str]:
     """Some names under our prefix, and where to go on; None: these were the last. The third is why there are none."""
     connections = Connections(address, 1, STEP_S)
-    pattern = _ESCAPED.sub(r"\\\g<0>", naming.prefix) + "*"
-    command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-    asking = asyncio.create_task(connections.ask(command, STEP_S), name="scan Redis")
+    asking = asyncio.create_task(step(connections, naming, cursor, STEP_S), name="scan Redis")
     try:
-        return _read(await asyncio.shield(asking), naming.prefix)
+        return *await asyncio.shield(asking), ""
     except (Unanswered, Refusal) as fault:
         return None, [], str(fault)
     finally:
@@ -31,10 +29,16 @@ async def scan(address: Address, naming: Naming, cursor: str) -> tuple[str | Non
         await asyncio.wait([asking])
 
 
-def _read(reply: Reply, prefix: str) -> tuple[str | None, list[str], str]:
+async def step(connections: Connections, naming: Naming, cursor: str, within_s: float) -> tuple[str | None, list[str]]:
+    """The same on these connections. Unanswered, Refusal: why not. Run it in a task that nobody cancels."""
+    pattern = _ESCAPED.sub(r"\\\g<0>", naming.prefix) + "*"
+    return _read(await connections.ask(("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED), within_s), naming.prefix)
+
+
+def _read(reply: Reply, prefix: str) -> tuple[str | None, list[str]]:
     match reply:
         case [bytes(further), list(names)]:
             keys = [each.decode("utf-8", "replace") for each in names if isinstance(each, bytes)]
-            return None if further == b"0" else further.decode(), [each.removeprefix(prefix) for each in keys], ""
+            return None if further == b"0" else further.decode(), [each.removeprefix(prefix) for each in keys]
         case _:
-            return None, [], "Redis answered SCAN with something else"
+            raise Unanswered("Redis answered SCAN with something else")

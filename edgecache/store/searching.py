@@ -5,7 +5,6 @@ it. What it sees is not checked, and never served. It does not know what is coun
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -13,15 +12,15 @@ import msgspec
 from edgecache.cache.key import Key, Naming, is_key
 from edgecache.cache.recording import Recording, glimpse
 from edgecache.store.connections import Address, Argument, Connections, Refusal, Reply, Unanswered
+from edgecache.store.scanning import step
 from edgecache.store.tiers import RedisAccess
 
-#: Keys in one step of SCAN.
-STEP = 250
 #: A recording's beginning, with its utterance and facts; without them it is looked at once more, further.
 START_BYTES = 8 << 10
 FURTHER_BYTES = 2 << 20
 ANSWER_S = 1.0
-_GLOB = re.compile(r"([*?\[\]\\^-])")
+#: The cursor behind the last key, as SCAN has it before the first.
+_OVER = "0"
 
 
 Ask = Callable[..., Awaitable[Reply]]
@@ -43,7 +42,6 @@ class Searching:
         self._access = access
         self._naming = naming
         self._address = Address(url, access.password)
-        self._pattern = _GLOB.sub(r"\\\1", naming.prefix) + "*"
         self._looking: set[asyncio.Task[Looked]] = set()
 
     async def some(self, cursor: str, wanted: Callable[[Recording], bool], within_s: float) -> Looked:
@@ -67,27 +65,19 @@ class Searching:
 
         try:
             while now() < until_s:
-                told = await ask("SCAN", cursor, "MATCH", self._pattern, "COUNT", STEP)
-                cursor, keys = self._step(told)
-                for key in keys:
+                further, names = await step(connections, self._naming, cursor, ANSWER_S)
+                for key in (Key(each) for each in names if is_key(each)):
                     seen = await self._seen(ask, key)
                     recordings += seen is not None
                     found += seen is not None and wanted(seen)
-                if cursor == "0":
+                cursor = further or _OVER
+                if cursor == _OVER:
                     break
         except (Unanswered, Refusal) as fault:
             return Looked(cursor, recordings, found, str(fault))
         finally:
             await connections.close()
         return Looked(cursor, recordings, found)
-
-    def _step(self, told: Reply) -> tuple[str, list[Key]]:
-        match told:
-            case [bytes(cursor), list(names)] if cursor.isdigit():
-                spelled = (name.decode("utf-8", "replace") for name in names if isinstance(name, bytes))
-                keys = [Key(name.removeprefix(self._naming.prefix)) for name in spelled]
-                return cursor.decode(), [key for key in keys if is_key(key)]
-        raise Unanswered("an odd reply to SCAN")
 
     async def _seen(self, ask: Ask, key: Key) -> Recording | None:
         for size in (START_BYTES, FURTHER_BYTES):
