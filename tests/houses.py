@@ -23,6 +23,8 @@ from edgecache.store.tiers import MemoryLimits, RedisAccess
 
 #: Short, so that a test of a time-out does not take long; long enough for a busy machine.
 TIMEOUTS = Timeouts(connect_s=0.5, first_byte_s=1.0, between_bytes_s=0.5, total_s=10.0)
+#: For clusters that are stalled by a test, for as long as it takes.
+PATIENT = Timeouts(connect_s=0.5, first_byte_s=30.0, between_bytes_s=30.0, total_s=60.0)
 LOCAL = Listen(host="127.0.0.1", port=0)
 
 

@@ -238,14 +238,14 @@ UNFIT: list[tuple[str, Recording, str]] = [
 
 
 @pytest.mark.parametrize(("unfit", "why"), [row[1:] for row in UNFIT], ids=[row[0] for row in UNFIT])
-def test_rule_2_what_is_whole_on_paper_only_is_not_taken_in(unfit: Recording, why: str) -> None:
+async def test_rule_2_what_is_whole_on_paper_only_is_not_taken_in(unfit: Recording, why: str) -> None:
     with pytest.raises(store_moving.Unfit, match=why):
-        store_moving.checked(frame(unfit), Naming(), NOW_S)
+        await store_moving.checked(frame(unfit), Naming(), NOW_S)
 
 
-def test_rule_1_a_recording_that_is_taken_in_gets_the_key_that_it_has_here() -> None:
+async def test_rule_1_a_recording_that_is_taken_in_gets_the_key_that_it_has_here() -> None:
     naming = Naming(secret="here")
-    taken = store_moving.checked(frame(recording(namespace="key-acme")), naming, NOW_S)
+    taken = await store_moving.checked(frame(recording(namespace="key-acme")), naming, NOW_S)
     assert taken.key == naming.key("key-acme", CANONICAL)
     assert (taken.namespace, taken.audio) == ("key-acme", WAV)
 

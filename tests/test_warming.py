@@ -15,7 +15,7 @@ from edgecache.delivery.limits import RequestLimits
 from tests import sounds
 from tests.command_line import at_terminal
 from tests.commands import Ran, begin, end, ran
-from tests.houses import House, house, keys_file
+from tests.houses import PATIENT, House, house, keys_file
 from tests.scripted_upstream import ScriptedUpstream, closed_port, head
 
 pytestmark = pytest.mark.net
@@ -110,7 +110,7 @@ async def test_an_interrupted_warm_up_goes_on_where_it_stopped(tmp_path: Path) -
     asked = [{"text": text} for text in TEXTS]
     path = jsonl(tmp_path, asked[0], asked[1], STALLING, asked[2])
     retry = tmp_path / "retry.jsonl"
-    async with house() as here:
+    async with house(timeouts=PATIENT) as here:
         arguments = ("warm", str(path), "--url", here.url, "--json", "--concurrency", "1", "--retry-file", str(retry))
         process = await begin(*arguments)
         await here.origin.until(lambda counters: counters.requests == 3)
@@ -195,6 +195,17 @@ async def test_what_is_not_kept_is_not_done(tmp_path: Path, cache_status: str, c
     assert (made.code, [each["code"] for each in made.told["failures"]]) == (1, [code])
 
 
+async def test_what_does_not_prove_whole_is_not_done(tmp_path: Path) -> None:
+    # A quarter of a second for so many words is no speech.
+    asked = {"text": "word " * 100, "demo": {"bytes": 600}}
+    async with house() as here:
+        made = await warm(here, jsonl(tmp_path, {"text": "One"}, asked))
+        counted = {(each.kind.route, each.kind.method) for each in here.node.tally}
+    assert (made.code, made.told["made"]) == (4, 1)
+    assert [each["code"] for each in made.told["failures"]] == ["not_whole"]
+    assert counted == {("warm-up", "POST"), ("warm-up", "HEAD")}
+
+
 async def test_an_api_key_has_its_own_and_a_wrong_one_ends_it(tmp_path: Path) -> None:
     key, line = new_key("ann", None)
     auth = Auth(keys_file=str(keys_file(tmp_path, line)))
@@ -258,7 +269,9 @@ def test_the_pace_is_kept_and_a_hold_holds_all() -> None:
     ("status", "retry_after", "tried", "wait_s"),
     [
         (503, "7", 1, 7.0), (429, "", 1, 1.0), (502, "", 3, 4.0), (0, "", 2, 2.0),
-        (503, "7", 5, None), (503, "3600", 1, None), (400, "", 1, None), (413, "1", 1, None),
+        (503, "7", 5, 7.0),
+        (503, "7", 20, None), (503, "", 5, None), (502, "7", 5, None),
+        (503, "3600", 1, None), (400, "", 1, None), (413, "1", 1, None),
     ],
 )  # fmt: skip
 def test_who_is_asked_again_and_when(status: int, retry_after: str, tried: int, wait_s: float | None) -> None:

@@ -23,6 +23,8 @@ SILENCE_S = 120.0
 CONNECT_S = 5.0
 #: Askings of one utterance, in all.
 TRIES = 5
+#: The same of an edge that says when to come again: it is asked for the last in line, so that it may be long in coming.
+BUSY_TRIES = 20
 #: Longer than this is not waited at once, whatever an edge says.
 LONGEST_WAIT_S = 300.0
 #: It may do better another time.
@@ -81,7 +83,8 @@ class Pace:
 
 def patience_s(status: int, retry_after: str, tried: int) -> float | None:
     """How long to wait before asking again; None: it is of no use. status: 0 if no whole answer came."""
-    if tried >= TRIES or (status and status not in _PASSING):
+    most = BUSY_TRIES if status in _BUSY and retry_after else TRIES
+    if tried >= most or (status and status not in _PASSING):
         return None
     if retry_after.isdigit():
         return float(retry_after) if float(retry_after) <= LONGEST_WAIT_S else None
@@ -121,21 +124,25 @@ class Warming:
     async def run(self, wanted: list[Wanted]) -> None:
         """All of it, or until Ctrl-C. Unreachable: nobody is there. Refused: nobody will be given anything."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        connector = aiohttp.TCPConnector(limit=0)
         left = iter(wanted)
         stopping = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asking = [asyncio.create_task(self._over_one(left, timeout), name="warm") for _ in range(self._plan.at_once)]
+        interrupted = asyncio.create_task(stopping.wait(), name="interrupted")
+        try:
+            await self._until_done(asking, interrupted)
+        finally:
+            self._tally.interrupted = stopping.is_set()
+            for task in (*asking, interrupted):
+                task.cancel()
+            await asyncio.gather(*asking, interrupted, return_exceptions=True)
+
+    async def _over_one(self, left: Iterator[Wanted], timeout: aiohttp.ClientTimeout) -> None:
+        """Asks over one connection: without Redis the worker at its other end has what it said, and no other does."""
+        connector = aiohttp.TCPConnector(limit=1)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
-            asking = [asyncio.create_task(self._go_on(session, left), name="warm") for _ in range(self._plan.at_once)]
-            interrupted = asyncio.create_task(stopping.wait(), name="interrupted")
-            try:
-                await self._until_done(asking, interrupted)
-            finally:
-                self._tally.interrupted = stopping.is_set()
-                for task in (*asking, interrupted):
-                    task.cancel()
-                await asyncio.gather(*asking, interrupted, return_exceptions=True)
+            await self._go_on(session, left)
 
     async def _until_done(self, asking: list[asyncio.Task[None]], interrupted: asyncio.Task[bool]) -> None:
         waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {*asking, interrupted}
@@ -195,7 +202,9 @@ class Warming:
             url = f"{self._plan.url}/v1/tts"
             async with session.post(url, data=wanted.body, headers=self._plan.headers) as answer:
                 outcome = await self._heard(answer, wanted)
-                return outcome, answer.headers.get("Retry-After", "")
+            if outcome in (Done.MADE, Done.JOINED) and not await self._kept(session, answer):
+                outcome = Failure(wanted, 200, "not_whole", _NOT_KEPT["not_whole"])
+            return outcome, answer.headers.get("Retry-After", "")
         except aiohttp.ClientConnectorError as error:
             why = f"no edge answers at {self._plan.url}: {error.strerror or error}"
             return Failure(wanted, 0, "unreachable", why), ""
@@ -214,8 +223,17 @@ class Warming:
         kept = done(answer.headers.get("Cache-Status", ""))
         return kept if isinstance(kept, Done) else Failure(wanted, 200, kept, _NOT_KEPT[kept])
 
+    async def _kept(self, session: aiohttp.ClientSession, made: aiohttp.ClientResponse) -> bool:
+        """Whether it is there now: that it would be was said before its last byte. Of long text nobody says where."""
+        where = made.headers.get("Content-Location")
+        if where is None:
+            return True
+        async with session.head(f"{self._plan.url}{where}", headers=self._plan.headers) as looked:
+            return looked.status != 404
+
 
 _NOT_KEPT = {
+    "not_whole": "it was spoken, and what came does not prove to be whole; the edge does not keep it",
     "not_kept": "it was spoken, but the edge does not keep it",
     "stale": "no cluster speaks; the edge only has a recording that is too old",
     "no_cache": "what answers is no edge: it says nothing of a cache; see --url",

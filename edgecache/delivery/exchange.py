@@ -21,6 +21,7 @@ from edgecache.delivery.head import SERVER, may_be_id, new_request_id
 from edgecache.delivery.problem import headers as headers_of
 from edgecache.delivery.problem import problem
 from edgecache.errors import SpeechError
+from edgecache.fill.priority import Priority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +54,6 @@ class Exchange:
         "_sent_bytes",
         "_write_stall_s",
         "account",
-        "background",
         "body",
         "broken",
         "caller",
@@ -61,6 +61,7 @@ class Exchange:
         "cluster",
         "error",
         "listening",
+        "priority",
         "problem_headers",
         "request",
         "request_id",
@@ -81,8 +82,7 @@ class Exchange:
         self.body = b""
         #: How the speech is to be told; None: in no way that is on offer.
         self.way: Way | None = Way.RAW
-        #: Nobody waits for the answer: it is counted apart, and nobody is imagined to hear it.
-        self.background = False
+        self.priority = Priority.INTERACTIVE
         self.result = Result.NONE
         self.status = 0
         self.cluster = ""
@@ -104,6 +104,11 @@ class Exchange:
         self._began_s = clock.monotonic()
         self._first_byte_s: float | None = None
         self._sent_bytes = 0
+
+    @property
+    def background(self) -> bool:
+        """Whether nobody waits for the answer: then it is counted apart, and nobody is imagined to hear it."""
+        return self.priority is not Priority.INTERACTIVE
 
     def elapsed_ms(self) -> float:
         """Since the request's head was read."""

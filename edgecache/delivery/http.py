@@ -39,7 +39,6 @@ from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
 from edgecache.fill.flight import Reader
 from edgecache.fill.longform import LongText
-from edgecache.fill.priority import Priority
 from edgecache.fill.telling import Telling
 from edgecache.speech.utterance import Utterance
 
@@ -243,6 +242,7 @@ class Http:
 
     def _admit(self, exchange: Exchange) -> None:
         headers = exchange.request.headers
+        exchange.priority = urgency(headers.getall("Priority", ()))
         brought = presented(headers.get("X-API-Key"), headers.get("Authorization"))
         exchange.caller = self._service.gate.ring.admit(brought)
 
@@ -251,9 +251,8 @@ class Http:
         assert isinstance(connection, Connection)
         directives = _directives(exchange.request.headers.getall("Cache-Control", ()))
         forwarding = self._forwarding(exchange)
-        priority = urgency(exchange.request.headers.getall("Priority", ()))
-        exchange.background = priority is not Priority.INTERACTIVE
-        return Wish(utterance, exchange.caller.namespace, directives, forwarding, connection.looked_for, priority)
+        whose = exchange.caller.namespace
+        return Wish(utterance, whose, directives, forwarding, connection.looked_for, exchange.priority)
 
     def _forwarding(self, exchange: Exchange) -> dict[str, str]:
         passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._cdn_id)
