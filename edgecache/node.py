@@ -41,6 +41,7 @@ from edgecache.ops.measured import Book
 from edgecache.ops.pulse import Pulse, causes
 from edgecache.ops.watching import Watching
 from edgecache.own_redis import private_redis
+from edgecache.portions import fitted
 from edgecache.purging import Purging
 from edgecache.reception import Parts, service
 from edgecache.settings import Settings
@@ -65,7 +66,8 @@ class Node:
 
     def __init__(self, settings: Settings, clock: Clock | None = None, berth: Berth | None = None) -> None:
         startup.check()
-        self.settings = settings
+        self.settings = fitted(settings, startup.descriptors())
+        self._wanted = settings.limits.connections
         self._berth = berth or Berth()
         self._rows: tuple[Row, ...] = ()
         self.clock = clock or SystemClock()
@@ -155,6 +157,7 @@ class Node:
         reception = self._reception()
         self.sockets = reception.sockets
         self._server = Server(Http(reception).handle, self.settings.limits, reception.lane)
+        log.connections_fitted(self.settings.limits.connections, self._wanted)
         self.port = port_of(self._rows[self._berth.slot][0])
         if not self._berth.supervised:
             await self._listen_admin()

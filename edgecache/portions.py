@@ -10,6 +10,9 @@ from typing import Literal
 
 from edgecache.settings import Settings
 
+#: What a process needs besides connections of clients and to clusters: sockets it listens at, Redis, probes, files.
+OWN_DESCRIPTORS = 48
+
 
 def processes(workers: int | Literal["auto"]) -> int:
     """How many worker processes are meant. auto: one for each core that this process may run on."""
@@ -37,6 +40,17 @@ def portion(settings: Settings, workers: int) -> Settings:
             max_per_host=_part(settings.pool.max_per_host, workers),
         ),
         clusters=tuple(replace(each, max_in_flight=_part(each.max_in_flight, workers)) for each in settings.clusters),
+    )
+
+
+def fitted(settings: Settings, descriptors: int) -> Settings:
+    """The same with no more connections than a process has descriptors for, so that there is always one for a refusal."""
+    towards_clusters = min(settings.pool.max_connections, max(1, descriptors // 4))
+    of_clients = min(settings.limits.connections, max(1, descriptors - towards_clusters - OWN_DESCRIPTORS))
+    return replace(
+        settings,
+        limits=replace(settings.limits, connections=of_clients),
+        pool=replace(settings.pool, max_connections=towards_clusters),
     )
 
 

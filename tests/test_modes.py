@@ -257,15 +257,20 @@ async def test_fault_96_starved_of_its_processor_it_sheds_and_still_tells_hits()
 
 
 async def test_fault_93_a_process_that_was_stopped_goes_on_as_if_nothing_had_been() -> None:
-    async with serving() as (daemon, client):
+    async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
+        daemon = await start.serve(config(origin.url))
         await say(client, daemon, "Hello")
         asked = {"text": "A stream", "demo": {"rtf": 1.0, "bytes": 96_000}}
         async with client.post(f"{daemon.url}/v1/tts", json=asked) as stream:
             await stream.content.readany()
+            # It waits for its first audio when its process is stopped, and its time is over when that goes on.
+            late = asyncio.create_task(say(client, daemon, "A little late", first_byte_ms=1000))
+            await origin.until(lambda counters: counters.in_flight == 2)
             daemon.send(signal.SIGSTOP)
             await asyncio.sleep(3.0)
             daemon.send(signal.SIGCONT)
             rest = await stream.read()
+            assert (await late).status == 200
         status, told = await daemon.admin("/readyz")
         clusters = (await daemon.admin("/clusters"))[1]["upstreams"]
         answers = [await say(client, daemon, text) for text in ("Hello", "New")]

@@ -19,14 +19,13 @@ from enum import Enum
 from typing import cast
 
 from edgecache.clusters.fault import Fault
+from edgecache.clusters.patience import MOMENT_S, MOMENTS, OUR_FAULT_S
 from edgecache.clusters.wire import Malformed, Peer, Reading, Stage
 
 #: A reader that is so far behind lets TCP slow the upstream down; when it is half as far, the upstream goes on.
 MAX_UNREAD_BYTES = 256 << 10
 #: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
 CLOCK_S = 0.002
-#: A timer that comes so late says that this process stood still, or was stopped: whoever is waited for has a moment more.
-OUR_FAULT_S, MOMENT_S = 0.2, 0.05
 #: Where Linux has the smoothed round trip in its `struct tcp_info`, in microseconds (include/uapi/linux/tcp.h).
 _TCPI_RTT = struct.Struct("@68xI")
 
@@ -100,8 +99,8 @@ class Line(asyncio.Protocol):
         self._held_back = False
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
-        #: Whether the time that is over was given a moment more.
-        self._forgiven = False
+        #: How many moments more there are, now that the time is over; below 0: nobody knows whose fault that is.
+        self._moments = -1
 
     def __repr__(self) -> str:
         return f"<Line {self.peer.host}:{self.peer.port} {self.state.value}>"
@@ -247,7 +246,7 @@ class Line(asyncio.Protocol):
         return unread[0] if len(unread) == 1 else b"".join(unread)
 
     async def _wait(self, due_at: float) -> None:
-        self._late, self._forgiven = False, self._loop.time() > due_at
+        self._late, self._moments = False, -1 if self._loop.time() <= due_at else 0
         self._watch(due_at)
         waiter = self._waiter = self._loop.create_future()
         try:
@@ -275,12 +274,18 @@ class Line(asyncio.Protocol):
             self._watch(self._due_at)
         elif self.state is State.IDLE:
             self.drop()
-        elif self._waiter is not None and not self._forgiven and self._loop.time() - self._due_at > OUR_FAULT_S:
-            self._forgiven = True  # it is we who are late, and what was said meanwhile is still to be read
+        elif self._waiter is not None and self._forgives():
             self._watch(self._loop.time() + MOMENT_S)
         elif self._waiter is not None:
             self._late = True
             self._wake()
+
+    def _forgives(self) -> bool:
+        """Whether it is we who are late, so that what was said meanwhile is still to be read."""
+        if self._moments < 0 and self._loop.time() - self._due_at > OUR_FAULT_S:
+            self._moments = MOMENTS
+        self._moments -= 1
+        return self._moments >= 0
 
     def _move(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state, event]

@@ -275,7 +275,8 @@ class Fleet:
         reason = ""
         try:
             probed = await self._probes.probe(member.url, member.address)
-            outcome = Event.PROBE_OK if probed.alive else Event.PROBE_FAILED
+            if not probed.ours:
+                outcome = Event.PROBE_OK if probed.alive else Event.PROBE_FAILED
             if probed.rtt_s is not None:
                 member.rtt.observe(probed.rtt_s, self._clock.monotonic())
             if not probed.alive:

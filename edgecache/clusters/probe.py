@@ -13,6 +13,7 @@ from edgecache.clock import Clock
 from edgecache.clusters import wire
 from edgecache.clusters.cluster import Pool, Probing
 from edgecache.clusters.connections import Line, LineFault, tcp_rtt_s
+from edgecache.clusters.fault import Fault
 from edgecache.clusters.resolving import Resolver
 from edgecache.clusters.switchboard import Switchboard
 from edgecache.clusters.upstream import USER_AGENT
@@ -27,11 +28,12 @@ HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identi
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What one probe found. rtt_s: None when nothing answered."""
+    """What one probe found. rtt_s: None when nothing answered. ours: it was not made, which is not the cluster's fault."""
 
     alive: bool
     rtt_s: float | None = None
     detail: str = ""
+    ours: bool = False
 
 
 class Probes:
@@ -68,7 +70,7 @@ class Probes:
         except TimeoutError:
             return Probed(False, detail="no answer to a probe in time")
         except LineFault as error:
-            return Probed(False, detail=error.detail)
+            return Probed(False, detail=error.detail, ours=error.fault is Fault.BUSY)
 
     async def _lap(self, to: Target, by: float) -> tuple[Probed, bool]:
         line = await self._board.take(to.peer, by, self._probing.timeout_s)

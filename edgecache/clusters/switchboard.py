@@ -5,6 +5,7 @@ always. It does not know what is asked, nor why.
 """
 
 import asyncio
+import errno
 import functools
 import ssl
 from collections import Counter, deque
@@ -14,6 +15,9 @@ from edgecache.clusters.connections import Line, LineFault, named
 from edgecache.clusters.fault import Fault
 from edgecache.clusters.resolving import Address, Resolver, Unresolved
 from edgecache.clusters.wire import Peer
+
+#: What is wrong here, and says nothing about whom we wanted to reach.
+OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Switchboard:
@@ -143,6 +147,8 @@ class Switchboard:
         except Unresolved as error:
             raise LineFault(Fault.CONNECT, "its name can't be resolved") from error
         except OSError as error:
+            if error.errno in OUR_OWN_LACK:
+                raise LineFault(Fault.BUSY, "this edge has no descriptor left") from error
             raise LineFault(Fault.CONNECT, f"can't connect ({named(error)})") from error
 
     async def _dial(self, peer: Peer, addresses: tuple[Address, ...], by: float) -> Line:

@@ -15,6 +15,7 @@ from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.cache.tags import TooMany, tags
 from edgecache.clock import Clock
 from edgecache.clusters.fault import Fault, UpstreamFault
+from edgecache.clusters.patience import Patience
 from edgecache.clusters.routing import Whose
 from edgecache.clusters.selection import Chosen, NoneLeft
 from edgecache.fill.flight import Flight, Head, Rendering, State
@@ -130,9 +131,8 @@ class Attempt:
         """Ends with the flight sealed or ended. within_s: until the first audio. UpstreamFault: the cluster failed;
         NodeError: this edge is full; Beaten: another was heard first."""
         try:
-            async with asyncio.timeout(within_s) as deadline:
-                async with self._ask() as answer:
-                    await self._take_down(answer, deadline)
+            async with Patience(within_s) as deadline, self._ask() as answer:
+                await self._take_down(answer, deadline)
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio before the fill's deadline") from error
         finally:
@@ -145,7 +145,7 @@ class Attempt:
     def _report(self, first_audio_s: float, real_time_factor: float | None) -> None:
         self._terms.clusters.heard(self.chosen, first_audio_s, real_time_factor)
 
-    async def _take_down(self, answer: Answer, deadline: asyncio.Timeout) -> None:
+    async def _take_down(self, answer: Answer, deadline: Patience) -> None:
         try:
             listening = inspector(answer.media_type, self._expected())
             head = await self._hear(answer, listening, deadline)
@@ -167,22 +167,24 @@ class Attempt:
     def _fault(self, fault: Fault, detail: str) -> UpstreamFault:
         return UpstreamFault(fault, self.chosen.cluster, detail)
 
-    async def _hear(self, answer: Answer, listening: Inspector, deadline: asyncio.Timeout) -> Head | None:
+    async def _hear(self, answer: Answer, listening: Inspector, deadline: Patience) -> Head | None:
         """Tees the body. None: it ended without any audio."""
         first_byte_s: float | None = None
         head: Head | None = None
         try:
-            async with asyncio.timeout(self._terms.first_audio_s - self.elapsed_s) as patience:
-                async with aclosing(answer.chunks()) as chunks:
-                    async for chunk in chunks:
-                        first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
-                        self._take(chunk, listening)
-                        if head is None and listening.audible:
-                            patience.reschedule(None)
-                            deadline.reschedule(None)
-                            head = self._head(answer, first_byte_s)
-                            self._win(head)
-                            await asyncio.sleep(0)  # what has come is heard before what follows is looked at
+            async with (
+                Patience(self._terms.first_audio_s - self.elapsed_s) as patience,
+                aclosing(answer.chunks()) as chunks,
+            ):
+                async for chunk in chunks:
+                    first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
+                    self._take(chunk, listening)
+                    if head is None and listening.audible:
+                        patience.end()
+                        deadline.end()
+                        head = self._head(answer, first_byte_s)
+                        self._win(head)
+                        await asyncio.sleep(0)  # what has come is heard before what follows is looked at
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
         return head

@@ -161,6 +161,13 @@ def cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
     event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
 
 
+def connections_fitted(limit: int, wanted: int) -> None:
+    """There may be fewer connections than was configured."""
+    if limit < wanted:
+        remedy = "raise LimitNOFILE or ulimit -n, or lower limits.connections"
+        event(logging.WARNING, "fewer descriptors than connections", limit=limit, configured=wanted, remedy=remedy)
+
+
 def mode_changed(before: str, after: str, reason: str, *, worse: bool) -> None:
     """This process can do less than before, or more."""
     event(logging.WARNING if worse else logging.INFO, "the mode changed", old=before, new=after, reason=reason)

@@ -1,7 +1,9 @@
 """What must hold before this process may serve: libraries without known holes, a C parser, randomised hashes."""
 
 import re
+import resource
 import sys
+from contextlib import suppress
 
 import aiohttp
 from aiohttp import http_parser
@@ -26,3 +28,13 @@ def check(version: str = aiohttp.__version__, parser: type | None = None) -> Non
         )
     if not sys.flags.hash_randomization:
         raise SettingsError("PYTHONHASHSEED=0 lets clients slow down dictionaries; unset it")
+
+
+def descriptors() -> int:
+    """How many files and sockets this process may have open: as many as the system lets it, from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # some systems have a bound of their own below it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

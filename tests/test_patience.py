@@ -1,0 +1,66 @@
+"""A time-out that is over when it should be, and gives a moment more when it is this process that stood still."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import pytest
+
+from edgecache.clusters.patience import Patience
+
+
+async def test_it_is_over_when_it_is() -> None:
+    began_s = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with Patience(0.05):
+            await asyncio.Event().wait()
+    assert time.monotonic() - began_s >= 0.045
+
+
+async def test_what_was_ended_is_never_over() -> None:
+    async with Patience(0.01) as patience:
+        patience.end()
+        await asyncio.sleep(0.03)
+
+
+async def test_time_that_is_over_before_it_begins_is_over_at_once() -> None:
+    with pytest.raises(TimeoutError):
+        async with Patience(-1.0):
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["was said", "was not"])
+async def test_what_was_said_while_the_process_stood_still_is_heard(said: bool) -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    saying = threading.Timer(0.2, theirs.send, (b"here",))
+    try:
+        if said:
+            saying.start()
+        assert await heard(reader) == (b"here" if said else b"")
+    finally:
+        saying.cancel()
+        writer.close()
+        await writer.wait_closed()
+        theirs.close()
+
+
+async def heard(reader: asyncio.StreamReader) -> bytes:
+    """What comes within a time that is over when this process goes on."""
+    try:
+        async with Patience(0.1):
+            await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 - that is the fault
+            return await reader.read(4)
+    except TimeoutError:
+        return b""
+
+
+async def test_other_errors_and_cancellation_pass() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with Patience(1.0):
+            _ = 1 / 0
+    with pytest.raises(asyncio.CancelledError):
+        async with Patience(1.0):
+            raise asyncio.CancelledError
