@@ -6,6 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.store.lease import resolved
+from edgecache.store.tiers import RedisAccess
 from tests.daemon import eventually
 from tests.lease_houses import BEGUN, FIRST, LAST, REST, WAV, edges, first_of, pair
 from tests.redis_houses import written
@@ -123,6 +125,33 @@ async def test_what_was_stored_meanwhile_is_not_synthesized_again(redis_server: 
             assert answer.headers["Cache-Status"].endswith("detail=followed/c0")
         assert made.results(1) == {"recorded": 1}
         assert len(cluster.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "url", "several", "are"),
+    [
+        pytest.param("auto", None, False, "off", id="one worker, its own Redis"),
+        pytest.param("auto", None, True, "on", id="several workers, their own Redis"),
+        pytest.param("auto", "redis://region", False, "on", id="one worker, a Redis that others may share"),
+        pytest.param("auto", "off", False, "off", id="no Redis"),
+        pytest.param("off", "redis://region", True, "off", id="not wanted"),
+        pytest.param("on", None, False, "on", id="wanted"),
+    ],
+)
+def test_leases_are_had_where_another_process_may_ask(said: Any, url: str | None, several: bool, are: str) -> None:
+    assert resolved(RedisAccess(url=url, lease=said), several_workers=several).lease == are
+
+
+async def test_without_leases_each_edge_synthesizes_for_itself(redis_server: RedisServer) -> None:
+    gate = asyncio.Event()
+    async with pair(redis_server.url, [BEGUN, gate, LAST], [BEGUN, gate, LAST], lease="off") as (made, cluster):
+        asked = [made.soon(0), made.soon(1)]
+        await cluster.asked(2)
+        gate.set()
+        assert await asyncio.gather(*asked) == [WAV, WAV]
+        status: Any = made.nodes[0].status()
+        assert (status["fills"]["leases"], status["tiers"]["redis"]["leases"]) == ("off", "off")
+        assert redis_server.call("KEYS", "tts:calls:*") == []
 
 
 # Failures.
