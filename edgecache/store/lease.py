@@ -72,12 +72,14 @@ class Redis(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """What has happened so far. lost: leases that ran out although they were renewed, or were deleted."""
+    """What has happened so far. lost: leases that ran out although they were renewed, or were deleted. told, untold: tails,
+    to their end or not. unwritten: leases given back before their recording was written."""
 
     lost: int = 0
     called: int = 0
     told: int = 0
     untold: int = 0
+    unwritten: int = 0
 
 
 class Lease:
@@ -222,8 +224,14 @@ class Leases:
         looking = self._redis.ask(scripts.command(b"GET", self._naming.redis_key(asked.key).encode()))
         if taking is None or looking is None:
             return None
-        said, found = await asyncio.gather(taking, looking)
-        return self._understood(asked, token, said, found)
+        got: Taken | Other | None = None
+        try:
+            said, found = await asyncio.gather(taking, looking)
+            got = self._understood(asked, token, said, found)
+        finally:
+            if got is None:  # it may be ours all the same, and too late
+                self._give_back(asked.key, token)
+        return got
 
     def _understood(self, asked: Asked, token: str, said: Answer, found: Answer) -> Taken | Other | None:
         if isinstance(said, memoryview):
@@ -234,7 +242,6 @@ class Leases:
             self._refused_until_s = self._clock.monotonic() + self._access.breaker_open_s
             return None
         elif said is not None:
-            self._give_back(asked.key, token)  # it may be ours, and too late
             return None
         lease = self._held[asked.key] = Lease(self, asked, token)
         return Taken(lease, self._redis.believed(asked.key, found))
@@ -272,7 +279,10 @@ class Leases:
                 if flight.state is not State.REFUSED and lease.telling is not None:
                     await asyncio.wait([lease.telling])
                 if flight.state is State.SEALED:
-                    await self._redis.written(lease.asked.key)
+                    async with asyncio.timeout(self.lasts_s):  # a Redis that does not take it holds nobody up
+                        await self._redis.written(lease.asked.key)
+        except TimeoutError:
+            self.counters.unwritten += 1
         finally:
             lease.stop()
             if flight is None:
@@ -292,9 +302,16 @@ class Leases:
 
     async def void(self, key: Key, token: str) -> None:
         """See `Other.void`. Ends when it is, or in time."""
-        gone: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._send(scripts.script(scripts.GIVE_BACK, self._lease(key), token.encode()), gone.set_result)
-        await asyncio.wait([gone], timeout=self._access.budget_s)
+        await asyncio.wait(
+            [self._sent(scripts.script(scripts.GIVE_BACK, self._lease(key), token.encode()))],
+            timeout=self._access.budget_s,
+        )
+
+    def _sent(self, words: bytes) -> asyncio.Future[Answer]:
+        """The answer, when it comes."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._send(words, lambda answer: None if answered.done() else answered.set_result(answer))
+        return answered
 
     def _send(self, words: bytes, told: Callable[[Answer], None] = lambda _: None) -> None:
         """Behind what was sent before."""
@@ -341,9 +358,7 @@ class Leases:
         """Tells one entry, again and again for as long as those who follow have patience."""
         until_s, again = self._clock.monotonic() + self.lasts_s, False
         while True:
-            answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            self._send(self._entry(where, value, number), answered.set_result)
-            answer = await answered
+            answer = await self._sent(self._entry(where, value, number))
             if answer is None or (again and isinstance(answer, Refusal) and answer.code == TOLD_ALREADY):
                 return
             if self._clock.monotonic() >= until_s:

@@ -1,8 +1,8 @@
 """One connection to Redis that blocks, for all that other processes tell this one: its mailbox and the tails it follows.
 
 Keeps rules 6 and 7: no other connection ever waits for it; when it is lost, so is every tail of which nothing was heard,
-for there another way is open; the others are read on where they were. A tail that is not read is not fetched. It does not
-know what is told.
+for there another way is open; the others are read on where they were. A tail that is not read is not fetched either. It does
+not know what is told.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from edgecache.store.tiers import RedisAccess
 BLOCK_S = 1.0
 #: How soon a lost connection is made again.
 AGAIN_S = 0.2
+#: Of a tail of which so much is unread no more is fetched.
+ENOUGH_BYTES = 256 << 10
 #: Entries fetched at once from each stream.
 COUNT = 8
 
@@ -32,6 +34,7 @@ class Inbox:
         self.lasts_s = lasts_s
         self.last = b"0-0"
         self.entries: deque[bytes] = deque()
+        self.held_bytes = 0
         self.lost = ""
         self.waits = self._holds_on = False
         self._came = asyncio.Event()
@@ -47,7 +50,8 @@ class Inbox:
             self._came.clear()
             await self._came.wait()
         entry = self.entries.popleft()
-        if self.waits and not self.entries:
+        self.held_bytes -= len(entry)
+        if self.waits and self.held_bytes < ENOUGH_BYTES:
             self.waits = False
             self._wake()
         return entry
@@ -68,6 +72,7 @@ class Inbox:
     def put(self, entries: list[bytes], last: bytes) -> None:
         """More of it."""
         self.entries.extend(entries)
+        self.held_bytes += sum(len(each) for each in entries)
         self.last = last
         self._came.set()
 
@@ -153,7 +158,7 @@ class Post:
     async def _once(self) -> None:
         wanted = {self._mailbox: self._last}
         for where, inbox in self._inboxes.items():
-            inbox.waits = bool(inbox.entries)
+            inbox.waits = inbox.held_bytes >= ENOUGH_BYTES
             if not inbox.waits:
                 wanted[where] = inbox.last
         now = asyncio.get_running_loop().time

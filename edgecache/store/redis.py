@@ -191,7 +191,8 @@ class RedisTier:
                 self._count_unanswered(permit, answer)
             else:
                 self._answered(permit)
-            answered.set_result(answer)
+            if not answered.done():  # who asked may have left
+                answered.set_result(answer)
 
         self._reads.ask(Question(command, now_s + self._access.budget_s, heard))
         return answered
