@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -16,6 +16,8 @@ from edgecache.cache.shipment import Kind, Part, Reader, part, told
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.node import Node
 from edgecache.ops.access import AdminAccess
+from edgecache.ops.admin import Admin
+from edgecache.ops.daemon import NOTHING, Alone, NoWorker, Told
 from edgecache.settings import Cache
 from edgecache.speech.utterance import utterance
 from edgecache.store import moving as store_moving
@@ -146,6 +148,79 @@ async def test_without_redis_there_is_nothing_to_search(tmp_path: Path) -> None:
         await here.say("One")
         out = await exported(here.node, tmp_path / "x", "--redis")
     assert (out.code, out.told["recordings"], out.told["why"]) == (4, 1, "this edge has no Redis")
+
+
+async def test_what_is_too_large_to_travel_is_left_out_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_moving, "MAX_PART_BYTES", 60_000)
+    async with house() as here:
+        for number, size_bytes in enumerate((50_000, 100_000, 50_000, 50_000)):
+            await here.say(f"Line {number}", demo={"bytes": size_bytes})
+        out = await exported(here.node, tmp_path / "x")
+    assert (out.code, out.told["recordings"], out.told["left_out"], out.told["complete"]) == (4, 3, 1, False)
+
+
+class ScriptedDaemon(Alone):
+    """The n-th call is answered by the n-th list; an empty one by nobody."""
+
+    def __init__(self, *answers: list[Told]) -> None:
+        super().__init__({})
+        self.answers = list(answers)
+
+    async def ask(self, call: str, argument: Told = NOTHING) -> list[Told]:
+        found = self.answers.pop(0)
+        if not found:
+            raise NoWorker("No worker answers; one is being started.")
+        return found
+
+    async def ask_one(self, call: str, argument: Told = NOTHING) -> Told:
+        return (await self.ask(call, argument))[0]
+
+
+@asynccontextmanager
+async def answering(daemon: ScriptedDaemon) -> AsyncIterator[str]:
+    """An admin listener of this daemon."""
+    admin_of = Admin(AdminAccess(port=0), daemon)
+    await admin_of.start()
+    try:
+        yield f"http://127.0.0.1:{admin_of.port}"
+    finally:
+        await admin_of.close()
+
+
+def page(worker: str, number: int, *, more: bool, lost: bool = False) -> Told:
+    key = f"{number:02x}" * 32
+    records = [] if lost else [(key, f"frame {number}".encode())]
+    return {"worker": worker, "naming": "n", "records": records, "left_out": 0, "more": more, "lost": lost}
+
+
+GONE: list[tuple[str, list[list[Told]]]] = [
+    ("it does not answer", [[page("a", 1, more=True), page("b", 2, more=True)], [page("a", 3, more=False)]]),
+    ("another answers for it", [[page("a", 1, more=True)], [page("c", 9, more=False, lost=True)]]),
+    ("nobody answers", [[page("a", 1, more=True), page("b", 1, more=False)], []]),
+]
+
+
+@pytest.mark.parametrize("pages", [row[1] for row in GONE], ids=[row[0] for row in GONE])
+async def test_a_worker_that_goes_away_in_an_export_is_told(tmp_path: Path, pages: list[list[Told]]) -> None:
+    due = {key for told in pages for each in told for key, _ in cast("list[tuple[str, bytes]]", each["records"])}
+    async with answering(ScriptedDaemon(*pages)) as url:
+        out = await ran("export", str(tmp_path / "x"), "--json", "--admin", url)
+    assert (out.code, out.told["complete"], out.told["recordings"]) == (4, False, len(due))
+    assert "a worker went away" in out.told["why"]
+
+
+async def test_recordings_that_no_worker_took_are_told(tmp_path: Path) -> None:
+    ready = dict.fromkeys(store_moving.OUTCOMES, 0) | {"why": "", "shared": True, "naming": "n"}
+    (tmp_path / "x").write_bytes(
+        told(Kind.HEADING, {"format": 1})
+        + part(Kind.RECORDING, b"x")
+        + told(Kind.ENDING, {"recordings": 1, "complete": True})
+    )
+    async with answering(ScriptedDaemon([ready], [])) as url:
+        daemonless = await ran("import", str(tmp_path / "x"), "--json", "--admin", url)
+    assert (daemonless.code, daemonless.told["unanswered"], daemonless.told["complete"]) == (1, 1, False)
 
 
 # What was damaged on the way.

@@ -3,12 +3,16 @@
 import asyncio
 from functools import partial
 
+import aiohttp
 import pytest
 
 from edgecache.cache.status import WARM_UP
 from edgecache.clusters.cluster import Cluster
 from edgecache.delivery.urgency import urgency
+from edgecache.fill.limits import FillLimits
 from edgecache.fill.priority import Priority
+from edgecache.fill.shedding import Shed
+from edgecache.settings import Settings
 from tests.houses import PATIENT, House, cluster, house, running, settings
 from tests.scripted_upstream import ScriptedUpstream, chunked
 from tests.sounds import WAV
@@ -25,6 +29,21 @@ READ = [
 @pytest.mark.parametrize(("lines", "later"), READ)
 def test_what_a_priority_asks_for(lines: tuple[str, ...], later: bool) -> None:
     assert urgency(lines) is (Priority.WARM_UP if later else Priority.INTERACTIVE)
+
+
+def of_one_voice(url: str) -> Settings:
+    """A cluster with room for one, for which anyone waits as long as it takes."""
+    patient = FillLimits(wait_s=30.0, wait_later_s=30.0, shed=Shed(lag_later_s=60.0, lag_s=60.0))
+    only = Cluster(name="c0", url=url, max_in_flight=1)
+    return settings(url, clusters=(only,), timeouts=PATIENT, fills=patient)
+
+
+async def stalling(here: House) -> aiohttp.ClientResponse:
+    """Speech that takes that room: it has begun, and says no more until it is released."""
+    asked = {"text": "first", "demo": {"stall_after_bytes": 100}}
+    answer = await here.client.post(f"{here.url}/v1/tts", json=asked)
+    assert await answer.content.readany()
+    return answer
 
 
 async def queued(here: House, text: str, **headers: str) -> "asyncio.Task[object]":
@@ -44,18 +63,17 @@ def _note(order: list[str], name: str, _: object) -> None:
 @pytest.mark.parametrize("headers", [LATER, {"Priority": "u=0"}, {"Priority": "u=0, i"}], ids=str)
 async def test_whoever_says_so_waits_behind_all_and_nobody_gets_ahead(headers: dict[str, str]) -> None:
     async with cluster() as origin:
-        narrow = settings(origin.url, clusters=(Cluster(name="c0", url=origin.url, max_in_flight=1),), timeouts=PATIENT)
+        narrow = of_one_voice(origin.url)
         async with running(narrow) as node, house() as other:
             here = House(origin, node, other.client)
-            first = asyncio.create_task(here.say("first", demo={"stall_after_bytes": 100}))
-            await origin.until(lambda counters: counters.in_flight == 1)
+            first = await stalling(here)
             waiting = [await queued(here, "marked", **headers), await queued(here, "plain")]
             order: list[str] = []
             for name, task in zip(("marked", "plain"), waiting, strict=True):
                 task.add_done_callback(partial(_note, order, name))
             by_priority = node.fills.admission.waiting
             origin.release()
-            await asyncio.gather(first, *waiting)
+            await asyncio.gather(first.read(), *waiting)
     assert by_priority["warm-up"] == (headers is LATER)
     assert order == (["plain", "marked"] if headers is LATER else ["marked", "plain"])
 
@@ -63,11 +81,10 @@ async def test_whoever_says_so_waits_behind_all_and_nobody_gets_ahead(headers: d
 @pytest.mark.net
 async def test_a_long_text_stays_behind_with_every_sentence() -> None:
     async with cluster() as origin:
-        narrow = settings(origin.url, clusters=(Cluster(name="c0", url=origin.url, max_in_flight=1),), timeouts=PATIENT)
+        narrow = of_one_voice(origin.url)
         async with running(narrow) as node, house() as other:
             here = House(origin, node, other.client)
-            first = asyncio.create_task(here.say("first", demo={"stall_after_bytes": 100}))
-            await origin.until(lambda counters: counters.in_flight == 1)
+            first = await stalling(here)
             sentences = "One sentence that is long enough. Another one that is long enough. A third one of that length."
             body = {"text": sentences, "chunking": "sentence"}
             long = asyncio.create_task(here.client.post(f"{here.url}/v1/tts", json=body, headers=LATER))
@@ -75,7 +92,7 @@ async def test_a_long_text_stays_behind_with_every_sentence() -> None:
                 await asyncio.sleep(0)
             by_priority = node.fills.admission.waiting
             origin.release()
-            await first
+            await first.read()
             answer = await long
             assert answer.status == 200
             await answer.read()

@@ -6,6 +6,7 @@ missing is told at the end of the stream or in the answer, never left unsaid. It
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from aiohttp import web
 from edgecache.cache import shipment
 from edgecache.cache.key import is_key
 from edgecache.cache.shipment import Broken, Found, Kind, Part, Reader
+from edgecache.ops import log
 from edgecache.ops.daemon import Daemon, NoWorker, Route, json_answer, refusal
 
 MEDIA_TYPE = "application/vnd.edgecache.recordings"
@@ -125,6 +127,8 @@ async def _export(daemon: Daemon, request: web.Request) -> web.StreamResponse:
         async for part in outgoing.redis_parts():
             await answer.write(part)
     await answer.write_eof(outgoing.ending())
+    told = {"recordings": outgoing.recordings, "left_out": outgoing.left_out, "missing": outgoing.why or None}
+    log.event(logging.WARNING if outgoing.why else logging.INFO, "recordings were exported", **told)
     return answer
 
 
@@ -228,7 +232,10 @@ async def _import(daemon: Daemon, request: web.Request) -> web.StreamResponse:
     await incoming.give()
     if not incoming.parts:
         return refusal(400, "not_an_export", "There is no recording in this; it is not what `edgecache export` writes.")
-    return json_answer(incoming.told())
+    told = incoming.told()
+    counted = {name: told[name] for name in (*incoming.counts, "broken", "unanswered", "complete")}
+    log.event(logging.INFO if told["complete"] else logging.WARNING, "recordings were imported", **counted)
+    return json_answer(told)
 
 
 # Told.
