@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
+from edgecache.cache.purges import Kind, Purge, Purges, Scope
 from edgecache.cache.recording import Recording
 from edgecache.clock import SystemClock
 from edgecache.store.memory import MemoryTier
@@ -18,10 +20,12 @@ from tests.redis_tier import NAMING, key_of, spoken
 
 
 @asynccontextmanager
-async def tiers(url: str, freshness: Freshness | None = None) -> AsyncIterator[tuple[Tiers, MemoryTier]]:
+async def tiers(
+    url: str, freshness: Freshness | None = None, purges: Purges | None = None
+) -> AsyncIterator[tuple[Tiers, MemoryTier]]:
     memory = MemoryTier(MemoryLimits(8 << 20))
     redis = RedisTier(RedisAccess(budget_s=0.5), NAMING, SystemClock(), url)
-    made = Tiers(memory, redis, freshness or Freshness(), SystemClock())
+    made = Tiers(memory, redis, freshness or Freshness(), SystemClock(), purges)
     await made.start()
     try:
         yield made, memory
@@ -87,3 +91,27 @@ async def test_memory_alone() -> None:
     alone.discard(recording.key)
     assert alone.peek(recording.key, time.time()) is None
     await alone.close()
+
+
+@pytest.mark.redis
+async def test_what_was_purged_is_not_copied_to_memory(redis_server: RedisServer) -> None:
+    recording = spoken("hello", made_at=time.time() - 100)
+    purges = Purges()
+    async with tiers(redis_server.url) as (first, _):
+        first.keep(recording)
+    async with tiers(redis_server.url, purges=purges) as (second, memory):
+        purges.add(Purge(Scope.NAMESPACE, recording.namespace, Kind.HARD, 1))
+        assert await settled(second, recording.key) == recording  # and then it is judged
+        assert len(memory) == 0
+
+
+@pytest.mark.redis
+async def test_what_was_begun_after_a_purge_is_newer_whatever_the_clocks_say(redis_server: RedisServer) -> None:
+    before = spoken("hello", made_at=time.time())
+    after = replace(before, facts=replace(before.facts, made_at=time.time() - 100, after_purge=7))
+    async with tiers(redis_server.url) as (another, _):
+        another.keep(after)
+    async with tiers(redis_server.url) as (here, memory):
+        memory.put(before, time.time() + 1000, time.time())
+        assert await settled(here, before.key) == after
+        assert memory.look(before.key, time.time()) == after
