@@ -100,7 +100,7 @@ def _faults(happened: Sequence[Happened], top: int, seconds: float) -> str:
     foot = top + 28 + len(_LANES) * 18
     for part in range(5):
         at_s = seconds * part / 4
-        told = f"{at_s / 60:.0f} min" if seconds >= 300 else f"{at_s:.0f} s"
+        told = f"{round(at_s / 60, 1):g} min" if seconds >= 300 else f"{at_s:.0f} s"
         parts.append(_text(_LEFT + at_s * across, foot, told, "note", "middle"))
     return "\n".join(parts)
 

@@ -71,8 +71,10 @@ class Watch:
 
 
 def held(name: str, pid: int) -> Reading:
-    """Memory and descriptors of a process. OSError: it is gone."""
+    """Memory and descriptors of a process; nothing of one that was killed a moment ago. OSError: it is gone."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    if not pages:
+        return {}
     return {f"{name} MiB": pages * _PAGE_BYTES / (1 << 20), f"{name} descriptors": len(os.listdir(f"/proc/{pid}/fd"))}
 
 
