@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -114,6 +114,7 @@ class _Run:
         self._plan, self._world, self._say = plan, here, say
         self._ledger = Ledger()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._failed: list[asyncio.Task[None]] = []
         self._turned_away = 0
 
     async def result(self) -> Result:
@@ -129,7 +130,9 @@ class _Run:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._faults.run(faults(plan.seed, plan.seconds, plan.kinds)))
                     group.create_task(self._load(clients))
-                await asyncio.gather(*self._under_way)
+                await asyncio.gather(*self._under_way, *self._failed)
+            except* Failed as errors:
+                raise Failed("; ".join(str(each) for each in _flat(errors))) from errors
             finally:
                 for task in (watching, telling):
                     task.cancel()
@@ -166,7 +169,13 @@ class _Run:
         self._ledger.asked.update(call.texts)
         task = asyncio.create_task(clients.make(call, self._faults.manner or call.manner))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        """A client that failed in a way that nobody foresaw fails the soak."""
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failed.append(task)
 
     async def _quiet(self, watch: Watch) -> Reading:
         """What there is when nothing is asked any more."""
@@ -191,6 +200,14 @@ class _Run:
         verdict = self._ledger.enter(heard, self._faults.past)
         if verdict in NEVER:
             self._say(self._ledger.shown[-1])
+
+
+def _flat(errors: BaseExceptionGroup[Failed]) -> Iterator[Failed]:
+    for each in errors.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
 
 
 def told(ledger: Ledger) -> str:

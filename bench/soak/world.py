@@ -23,7 +23,7 @@ import redis
 from bench.houses import LOOPBACK, ROOT, bound_to, free_port
 from bench.soak.plan import CLUSTERS
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 #: Small, so that recordings are evicted all the time.
 MEMORY, REDIS_BYTES = "16MiB", 24 << 20
 _POLL_S = 0.02
