@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from bench.soak.picture import picture
-from bench.soak.plan import CLUSTERS, Fault, Way, calls, fields
+from bench.soak.plan import CLUSTERS, LONG, LONG_TEXTS, Fault, Way, calls, fields, parts
 from bench.soak.plan import faults as schedule
 from bench.soak.run import Plan, logged, soak, told
 from bench.soak.slopes import line
 from bench.soak.verdicts import AFTER_S, End, Happened, Heard, Ledger, Past, Purge, Verdict, explanation, judge
 from edgecache.demo import tone
+from edgecache.speech.sentences import SentenceLengths, split
 
 ONE: Mapping[str, Any] = {"text": "One", "format": "pcm"}
 OTHER: Mapping[str, Any] = {"text": "Other", "format": "pcm"}
@@ -106,6 +107,14 @@ def test_every_fault_comes_nothing_has_two_and_a_cluster_stays_well() -> None:
         ill = [other.target for other in (*during, each)]
         assert len(ill) == len(set(ill))
         assert sum(target.startswith("cluster ") for target in ill) < CLUSTERS
+
+
+def test_long_texts_are_cut_where_the_soak_thinks_they_are() -> None:
+    for number in range(LONG, LONG + LONG_TEXTS):
+        asked = fields(number)
+        cut = [each.spoken for each in split(asked["text"], "en", SentenceLengths())]
+        assert cut == [part["text"] for part in parts(asked)]
+        assert len(cut) == 3
 
 
 def test_no_text_is_like_another() -> None:

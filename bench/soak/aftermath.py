@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from bench.houses import LOOPBACK
-from bench.soak.plan import fields
+from bench.soak.plan import fields, parts
 from bench.soak.verdicts import due
 from bench.soak.world import Failed, World
 from edgecache.cache.recording import BrokenRecord, unframe
@@ -27,6 +27,7 @@ from edgecache.dialects import speeko
 PREFIX = b"tts:"
 _KEY = re.compile("[0-9a-f]{64}")
 _TOGETHER = 4
+Fields = Mapping[str, Any]
 #: Connections that are made until one of them is a certain worker's.
 _MOST_LINES = 40
 
@@ -44,19 +45,20 @@ class Kept:
 async def read_back(world: World, asked: Collection[int], say: Callable[[str], None]) -> Kept:
     """All of it."""
     kept = Kept()
-    keys = _redis(world, asked, kept)
+    every = {_canonical(part): part for text in asked for part in parts(fields(text))}
+    keys = _redis(world, every, kept)
     say(f"read {kept.in_redis} recordings in Redis")
     workers = dict(await world.see_workers())
     for slot, pid in workers.items():
         async with _line_to(world, pid) as client:
             kept.by_worker[slot] = 0
 
-            async def ask(text: int, client: aiohttp.ClientSession = client, slot: int = slot) -> None:
-                has = await _from_worker(world, client, text, kept)
+            async def ask(asked: Fields, client: aiohttp.ClientSession = client, slot: int = slot) -> None:
+                has = await _from_worker(world, client, asked, kept)
                 kept.by_worker[slot] += has
 
-            await _each(sorted(asked), ask)
-        say(f"asked worker {slot} for {len(asked)} texts; it has {kept.by_worker[slot]}")
+            await _each(every.values(), ask)
+        say(f"asked worker {slot} for {len(every)} texts; it has {kept.by_worker[slot]}")
     async with aiohttp.ClientSession() as client:
 
         async def fetch(key: str) -> None:
@@ -77,14 +79,13 @@ async def _each(all_of_them: Iterable[Any], ask: Callable[[Any], Awaitable[None]
     await asyncio.gather(*(some() for _ in range(_TOGETHER)))
 
 
-def _canonical(text: int) -> bytes:
-    return speeko.read(json.dumps(fields(text)).encode(), 5000).canonical
+def _canonical(asked: Fields) -> bytes:
+    return speeko.read(json.dumps(asked).encode(), 5000).canonical
 
 
-def _redis(world: World, asked: Collection[int], kept: Kept) -> dict[str, int]:
-    """Each recording in Redis is whole, and the speech of what it says it is. Told: texts by key."""
-    texts = {_canonical(text): text for text in asked}
-    found: dict[str, int] = {}
+def _redis(world: World, every: Mapping[bytes, Fields], kept: Kept) -> dict[str, Fields]:
+    """Each recording in Redis is whole, and the speech of what it says it is. Told: what it is, by key."""
+    found: dict[str, Fields] = {}
     with world.redis.client() as client:
         for name in client.scan_iter(match=PREFIX + b"*", count=1000, _type="STRING"):
             value = client.get(name)
@@ -96,37 +97,37 @@ def _redis(world: World, asked: Collection[int], kept: Kept) -> dict[str, int]:
             except BrokenRecord as error:
                 kept.wrong.append(f"Redis, {key}: {error}")
                 continue
-            text = texts.get(recording.canonical)
-            if text is None:
+            asked = every.get(recording.canonical)
+            if asked is None:
                 kept.wrong.append(f"Redis, {key}: nobody asked for it")
-            elif recording.audio != due(fields(text), recording.audio):
-                kept.wrong.append(f"Redis, {key}: not the speech of text {text}")
+            elif recording.audio != due(asked, recording.audio):
+                kept.wrong.append(f"Redis, {key}: not the speech of {asked}")
             else:
-                found[key] = text
+                found[key] = asked
                 kept.in_redis += 1
     return found
 
 
-async def _by_key(world: World, client: aiohttp.ClientSession, key: str, text: int, kept: Kept) -> None:
+async def _by_key(world: World, client: aiohttp.ClientSession, key: str, asked: Fields, kept: Kept) -> None:
     async with client.get(f"{world.url}/v1/audio/{key}") as answer:
         body = await answer.read()
     if answer.status == 404:
         return  # evicted since
-    if answer.status != 200 or body != due(fields(text), body):
-        kept.wrong.append(f"GET /v1/audio/{key}: {answer.status}, not the speech of text {text}")
+    if answer.status != 200 or body != due(asked, body):
+        kept.wrong.append(f"GET /v1/audio/{key}: {answer.status}, not the speech of {asked}")
     else:
         kept.by_key += 1
 
 
-async def _from_worker(world: World, client: aiohttp.ClientSession, text: int, kept: Kept) -> bool:
+async def _from_worker(world: World, client: aiohttp.ClientSession, asked: Fields, kept: Kept) -> bool:
     """Whether it has it."""
     only = {"Cache-Control": "only-if-cached"}
-    async with client.post(f"{world.url}/v1/tts", json=fields(text), headers=only) as answer:
+    async with client.post(f"{world.url}/v1/tts", json=asked, headers=only) as answer:
         body = await answer.read()
-    if answer.status == 200 and body != due(fields(text), body):
-        kept.wrong.append(f"only-if-cached, text {text}: not its speech")
+    if answer.status == 200 and body != due(asked, body):
+        kept.wrong.append(f"only-if-cached, {asked}: not its speech")
     elif answer.status not in (200, 504):
-        kept.wrong.append(f"only-if-cached, text {text}: {answer.status}")
+        kept.wrong.append(f"only-if-cached, {asked}: {answer.status}")
     return answer.status == 200
 
 

@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from asyncio import timeout
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,8 @@ from tests import spoken
 #: Whoever has to wait so long hears nothing more: it hangs.
 HANG_S = 45.0
 SLOW_READ_BYTES, SLOW_READ_S = 8192, 0.06
+#: So much of a text that comes bit by bit is in a message.
+TYPED_CHARACTERS = 25
 #: One who leaves has heard at most so much.
 LEAVE_BYTES = 60_000
 _RECEIVE_BYTES = 8192
@@ -145,7 +147,8 @@ class Clients:
         try:
             async with timeout(HANG_S), session.ws_connect(f"{self._url}/ws/tts/stream", max_msg_size=0) as line:
                 for at, text in enumerate(call.texts):
-                    await line.send_json({"id": at, **fields(text)})
+                    for message in _messages(at, fields(text)):
+                        await line.send_json(message)
                 stop_bytes = int(call.luck * LEAVE_BYTES) if manner is Manner.LEAVE else None
                 while waiting:
                     answer = _Answer(bytearray())
@@ -165,6 +168,18 @@ class Clients:
             self._enter(call, waiting[0], began_s, answer)
 
 
+def _messages(at: int, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """How a text is asked for in a session: at once, or bit by bit if it is spoken sentence by sentence."""
+    if "chunking" not in asked:
+        yield {"id": at, **asked}
+        return
+    how = {name: value for name, value in asked.items() if name not in ("chunking", "text")}
+    for place in range(0, len(asked["text"]), TYPED_CHARACTERS):
+        yield {"type": "text", "id": at, "text": asked["text"][place : place + TYPED_CHARACTERS], **how}
+        how = {}
+    yield {"type": "flush", "id": at}
+
+
 async def _hear(line: aiohttp.ClientWebSocketResponse, answer: _Answer, manner: Manner, stop_bytes: int | None) -> None:
     """One text of a session, to its end."""
     while True:
@@ -179,6 +194,8 @@ async def _hear(line: aiohttp.ClientWebSocketResponse, answer: _Answer, manner: 
                     await asyncio.sleep(SLOW_READ_S / 2)
             case aiohttp.WSMsgType.TEXT:
                 told = json.loads(message.data)
+                if told["type"] == "sentence":
+                    continue
                 if told["type"] == "error":
                     answer.end = End.BROKEN if answer.body else End.REFUSED
                     answer.code = told["error"]["code"]

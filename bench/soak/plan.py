@@ -6,7 +6,7 @@ things overlap. It does not know how anything is carried out.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -19,6 +19,8 @@ SPARED, KILLED = 0, 1
 PURGED_VOICE = "tone"
 #: Popular texts; the numbers from there on are asked for once.
 POPULAR = 300
+#: From here on numbers are of long texts, which are spoken sentence by sentence; how many there are, and of what sentences.
+LONG, LONG_TEXTS, SENTENCES = 1_000_000, 60, 90
 _ZIPF = 0.9
 _FRESH = 1 / 8
 #: No fault comes before this, nor in the last seconds: they must be over when the load is.
@@ -95,6 +97,7 @@ class Way(Enum):
     EVENTS = "SSE"
     MESSAGES = "protobuf"
     SOCKET = "WebSocket"
+    SENTENCES = "raw, by sentence"
 
 
 class Manner(Enum):
@@ -116,13 +119,18 @@ class Call:
     luck: float
 
 
-_WAYS = {Way.POST: 40, Way.GET: 15, Way.EVENTS: 15, Way.MESSAGES: 5, Way.SOCKET: 25}
+_WAYS = {Way.POST: 36, Way.GET: 15, Way.EVENTS: 15, Way.MESSAGES: 5, Way.SOCKET: 25, Way.SENTENCES: 4}
+#: Of the texts in a session, so many are long, and come bit by bit.
+_TYPED = 0.15
 _MANNERS = {Manner.PLAIN: 84, Manner.SLOW: 8, Manner.LEAVE: 8}
 
 
 def fields(number: int) -> dict[str, Any]:
     """What text number so-and-so asks for. Some are takes, which differ each time a cluster is asked; some have no frame."""
     rng = random.Random(number)
+    if number >= LONG:
+        said = " ".join(f"Sentence {rng.randrange(SENTENCES)} is one that others have too." for _ in range(3))
+        return {"text": said, "voice_id": PURGED_VOICE, "format": "pcm", "chunking": "sentence"}
     words = " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 9)))
     asked: dict[str, Any] = {"text": f"{number} {words}", "voice_id": rng.choice(("default", PURGED_VOICE))}
     kind = rng.random()
@@ -133,6 +141,14 @@ def fields(number: int) -> dict[str, Any]:
     elif kind < 0.35:
         asked["format"] = "pcm"
     return asked
+
+
+def parts(asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is asked of clusters for it, and kept: each sentence for itself, if it is spoken sentence by sentence."""
+    if "chunking" not in asked:
+        return [asked]
+    how = {name: value for name, value in asked.items() if name != "chunking"}
+    return [{**how, "text": f"{each}."} for each in asked["text"].removesuffix(".").split(". ")]
 
 
 def calls(seed: int, seconds: float, rate: float) -> Iterator[Call]:
@@ -146,7 +162,9 @@ def calls(seed: int, seconds: float, rate: float) -> Iterator[Call]:
         manner = rng.choices(list(_MANNERS), list(_MANNERS.values()))[0]
         texts: list[int] = []
         for _ in range(rng.randint(1, 3) if way is Way.SOCKET else 1):
-            if rng.random() < _FRESH:
+            if way is Way.SENTENCES or (way is Way.SOCKET and rng.random() < _TYPED):
+                texts.append(LONG + rng.randrange(LONG_TEXTS))
+            elif rng.random() < _FRESH:
                 texts.append(fresh)
                 fresh += 1
             else:

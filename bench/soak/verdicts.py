@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from bench.soak.plan import OF_REDIS, Fault, Way
+from bench.soak.plan import OF_REDIS, Fault, Way, parts
 from edgecache.demo import tone
 
 
@@ -93,6 +93,8 @@ def _due(spelled: tuple[tuple[str, Any], ...], take: int | None) -> bytes:
 
 def due(asked: Mapping[str, Any], body: bytes = b"") -> bytes:
     """The speech that belongs to these fields; where takes differ, the one that `body` says it is."""
+    if "chunking" in asked:
+        return b"".join(due(each) for each in parts(asked))
     take = None
     if asked.get("demo", {}).get("take"):
         take = tone.take_in(body, asked.get("format", "wav")) or 0
