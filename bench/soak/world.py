@@ -7,12 +7,14 @@ went. What the daemon says goes to a file, which is read afterwards.
 import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,15 @@ from typing import Any
 import aiohttp
 import redis
 
-from bench.houses import LOOPBACK, ROOT, bound_to, free_port
+from bench.houses import LOOPBACK, ROOT, bound_to
 from bench.soak.plan import CLUSTERS
 
 START_TIMEOUT_S = 60.0
 #: Small, so that recordings are evicted all the time.
 MEMORY, REDIS_BYTES = "16MiB", 24 << 20
+#: Below those that systems give to who connects.
+PORTS = (15_000, 32_000)
+QUOTED_BYTES = 3000
 _POLL_S = 0.02
 
 
@@ -97,13 +102,28 @@ class Cluster:
     async def start(self) -> None:
         """It answers."""
         await self.part.start()
-        await until(lambda: _accepts(self.port), f"{self.part.name} is up")
+        try:
+            await until(lambda: _accepts(self.port), f"{self.part.name} is up")
+        except Failed as error:
+            raise Failed(f"{error}; it said:\n{self.part.said.read_text()[-QUOTED_BYTES:]}") from error
 
     def turn(self, **knobs: object) -> None:
         """All knobs that are not as usual."""
         process = self.part.process
         if self.part.pid is not None and process and process.stdin:
             process.stdin.write(json.dumps(knobs).encode() + b"\n")
+
+
+def _port(taken: set[int]) -> int:
+    """One that nobody is given who connects. Who asks again and again for a closed port may be given just that, reach
+    itself, and keep a cluster that was killed from coming back."""
+    while True:
+        port = random.randrange(*PORTS)
+        with closing(socket.socket()) as trial, suppress(OSError):
+            trial.bind((LOOPBACK, port))
+            if port not in taken:
+                taken.add(port)
+                return port
 
 
 async def _accepts(port: int) -> bool:
@@ -240,13 +260,14 @@ async def world() -> AsyncIterator[World]:
         options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
         options += ["--maxmemory", str(REDIS_BYTES), "--maxmemory-policy", "allkeys-lfu", "--dir", str(directory)]
         region = Redis(part("Redis", "redis-server", *options), socket)
-        clusters = []
+        clusters: list[Cluster] = []
+        taken: set[int] = set()
         for number in range(CLUSTERS):
-            port = free_port()
+            port = _port(taken)
             name = f"cluster {number}"
             clusters.append(Cluster(part(name, sys.executable, "-m", "bench.soak.cluster", str(port)), port))
         await asyncio.gather(region.start(), *(each.start() for each in clusters))
-        port, admin_port = free_port(), free_port()
+        port, admin_port = _port(taken), _port(taken)
         path = directory / "edge.yaml"
         path.write_text(json.dumps(_settings(port, admin_port, socket, clusters)))
         daemon = part("supervisor", sys.executable, "-m", "edgecache", "serve", "--config", str(path))
@@ -257,6 +278,6 @@ async def world() -> AsyncIterator[World]:
         try:
             await until(here.all_serve, "the daemon serves")
         except Failed as error:
-            raise Failed(f"{error}; it said:\n{daemon.said.read_text()[-3000:]}") from error
+            raise Failed(f"{error}; it said:\n{daemon.said.read_text()[-QUOTED_BYTES:]}") from error
         yield here
         await daemon.end(signal.SIGTERM)
