@@ -10,7 +10,6 @@ Nothing is waited for by time but what the edge itself does by time, which is ma
 
 import asyncio
 import hashlib
-import itertools
 import logging
 import os
 import re
@@ -287,7 +286,7 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> As
     """Two edges with the same recordings: ann's of long ago, bob's of a little later. Without keys, they are anyone's."""
     patch.setattr(connection, "HOLD_S", HOLD_S)
     patch.setattr(connection, "BEGIN_S", BEGIN_S)
-    patch.setattr(head, "_numbers", itertools.count(10**9))  # ids of one length
+    patch.setattr(head, "_ids", head.Ids(thousands=10**6))  # of one length
     clock = FakeClock(ANNS_S)
     lines = [f"{name} sha256:{hashlib.sha256(key).hexdigest()}" for name, key in (("ann", ANN), ("bob", BOB))]
     auth = Auth(keys_file=str(keys_file(directory, *lines))) if keys else None

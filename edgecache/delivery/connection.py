@@ -11,7 +11,7 @@ and `_task_handler`, which does; tests guard them.
 """
 
 import asyncio
-import os
+from os import writev
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -114,8 +114,13 @@ class Connection(web.RequestHandler):
         lane = self._lane
         if self._at_ease and lane is not None:
             answer = lane.again(data)
-            if answer is not None:
-                return self._send(answer)
+            if answer is not None and self.transport is not None:  # as `_send`, written out
+                self._active_s = self._loop.time()
+                try:
+                    sent = writev(self._fd, answer)
+                except OSError:
+                    sent = 0
+                return None if sent == len(answer[0]) + len(answer[1]) else self._send_rest(*answer, sent)
         self.mute = self._at_ease = False
         if lane is None:
             return self._hand_on(data)
@@ -185,7 +190,7 @@ class Connection(web.RequestHandler):
         if self._held_timer is not None:
             self._unheld()
         if answer is not None:
-            self._at_ease = True
+            self._at_ease = self._fd >= 0
             self._send((answer.head, answer.body))
             lane.sent(seen, answer, began_s, data)
         return True
@@ -214,7 +219,7 @@ class Connection(web.RequestHandler):
         sent = 0
         if self._fd >= 0:
             try:
-                sent = os.writev(self._fd, answer)
+                sent = writev(self._fd, answer)
             except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
                 sent = 0
         if sent < len(answer[0]) + len(answer[1]):

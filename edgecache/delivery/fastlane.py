@@ -25,9 +25,10 @@ from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
 from edgecache.delivery.auth import Caller, Gate, Keyring
-from edgecache.delivery.head import duration, new_request_id, recorded, request_ids
+from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.memo import Memo
+from edgecache.delivery.plain import TRACE_MARK
 from edgecache.delivery.prepared import Prepared, prepare, spelled, spelled_duration
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
@@ -76,6 +77,8 @@ class Seen(msgspec.Struct, frozen=True):
     caller: Caller
     request_id: bytes | None
     conditions: Conditions | None
+    #: Where the body begins in what was remembered.
+    body_at: int
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -151,10 +154,12 @@ class Lane:
         change them. The others were taken when `Quick` was made, of things that never change.
         """
         remembered = self._requests.young.get(received)
-        if remembered is None:
-            alike = plain.untraced(received)
-            remembered = None if alike is None else self._requests.young.get(alike)
-            if remembered is None:
+        if remembered is None:  # as `plain.untraced`, written out
+            front, mark, rest = received.partition(TRACE_MARK)
+            if not mark or rest[55:57] != b"\r\n" or not rest[:55].replace(b"-", b"").isalnum():
+                return None
+            remembered = self._requests.young.get(front + rest[55:])
+            if remembered is None or len(front) > remembered[0].body_at - 4:
                 return None
         seen = remembered[0]
         quick = seen.said.quick
@@ -169,10 +174,14 @@ class Lane:
         heard[0] += 1
         heard[1] += took_s
         took = _AT_ONCE if took_s < AT_ONCE_S else self._late(seen, heard, took_s)
-        request_id = self._ids() if seen.request_id is None else seen.request_id
+        block, digits = seen.request_id, b""
+        if block is None:  # as `Ids.take`
+            ids = self._ids
+            ids.last = last = ids.last + 1
+            block, digits = (ids.block, LAST_DIGITS[last]) if last < 1000 else ids.renewed()
         if self._log is not None:
-            self._tell_again(seen, request_id.decode(), took_s, received)
-        return b"".join((first, took, second, request_id, third)), audio
+            self._tell_again(seen, (block + digits).decode(), took_s, received)
+        return b"".join((first, took, second, block, digits, third)), audio
 
     def _late(self, seen: Seen, heard: "Heard", took_s: float) -> bytes:
         """How long it took, as text; it stands on a rung of its own."""
@@ -241,7 +250,7 @@ class Lane:
         if said is None:
             return None
         request_id = None if found.request_id is None else found.request_id.encode()
-        seen = Seen(said, ring, caller, request_id, found.conditions)
+        seen = Seen(said, ring, caller, request_id, found.conditions, found.body_at - len(received) + len(alike))
         self._remember(alike, seen)
         return seen
 

@@ -38,7 +38,9 @@ _MEANING = frozenset({b"cache-control", b"cdn-loop", b"content-encoding"})
 _TRACE = re.compile(rb"\r\ntraceparent: [0-9a-f-]{55}(?=\r\n)")
 #: The same, however it is spelled.
 _TRACES = re.compile(rb"\r\ntraceparent:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
-_TRACE_MARK = b"\r\ntraceparent: "
+TRACE_MARK = b"\r\ntraceparent: "
+#: What a `traceparent` has (W3C Trace Context §3.2).
+TRACE_BYTES = 55
 
 
 class Plain(msgspec.Struct, frozen=True):
@@ -197,10 +199,10 @@ def untraced(received: bytes) -> bytes | None:
 
     Only a line of the head is taken out. One in the body would make another request of it.
     """
-    at = received.find(_TRACE_MARK)
+    at = received.find(TRACE_MARK)
     if at < 0 or received.find(b"\r\n\r\n") < at or _TRACE.match(received, at) is None:
         return None
-    return received[:at] + received[at + len(_TRACE_MARK) + 55 :]
+    return received[:at] + received[at + len(TRACE_MARK) + TRACE_BYTES :]
 
 
 def trace(received: bytes) -> Trace | None:
