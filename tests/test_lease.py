@@ -6,12 +6,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.cache.key import Key
 from edgecache.store.lease import resolved
+from edgecache.store.scripts import TAKE, script
 from edgecache.store.tiers import RedisAccess
 from tests.daemon import eventually
 from tests.lease_houses import BEGUN, FIRST, LAST, REST, WAV, edges, first_of, pair
 from tests.redis_houses import written
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, ScriptedRedis
+from tests.redis_tier import tier
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, closed_port, head, whole
 
 pytestmark = [pytest.mark.net, pytest.mark.redis]
@@ -277,3 +280,66 @@ async def test_what_is_purged_is_led_anew_while_the_old_lead_goes_on(redis_serve
         assert await made.heard(0) == WAV
         assert len(cluster.requests) == 2
         assert made.results(1) == {"followed": 1, "taken_over": 1}
+
+
+async def test_a_lead_that_has_nothing_to_tell_yet_is_waited_for_past_the_lease(redis_server: RedisServer) -> None:
+    gate = asyncio.Event()
+    async with pair(redis_server.url, [gate, *WHOLE]) as (made, cluster):
+        asked = [made.soon(0)]
+        await cluster.asked()
+        asked.append(made.soon(1))
+        await made.following(1)
+        (tail,) = await tails(redis_server)
+        # That it is called, and five times that it is still there: that is longer than a lease lasts.
+        await eventually(lambda: redis_server.call("XLEN", tail) >= 6)
+        gate.set()
+        assert await asyncio.gather(*asked) == [WAV, WAV]
+        assert len(cluster.requests) == 1
+        assert made.leases(0)["lost"] == 0
+
+
+async def tails(redis: RedisServer) -> list[bytes]:
+    found: list[bytes] = []
+
+    def there() -> bool:
+        found[:] = redis.call("KEYS", "tts:tail:*")
+        return bool(found)
+
+    await eventually(there)
+    return found
+
+
+async def test_rule_4_who_leads_is_not_delayed_by_a_redis_that_hangs_nor_is_who_follows_cut_off(
+    redis_server: RedisServer,
+) -> None:
+    gate = asyncio.Event()
+    async with pair(redis_server.url, [BEGUN, gate, LAST], lease_ttl_s=30.0, budget_s=0.05) as (made, cluster):
+        async with made.asking(0) as leads, made.asking(1) as follows:
+            assert await first_of(follows, len(FIRST)) == FIRST
+            redis_server.stop()
+            gate.set()
+            assert await leads.read() == WAV
+            redis_server.go_on()
+            assert await follows.read() == REST
+        assert len(cluster.requests) == 1
+
+
+async def test_who_leaves_while_a_lease_is_asked_for_leaves_the_connection_as_it_was() -> None:
+    """The reply is read in its turn, though nobody waits for it, and the next one's is the next one's."""
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    async def answer(command: list[bytes]) -> bytes:
+        if command[0] == b"EVAL":
+            asked.set()
+            await gate.wait()
+        return b"$-1\r\n"
+
+    async with ScriptedRedis(answer) as peer, tier(peer.url, budget_s=10.0) as redis:
+        taking = redis.ask(script(TAKE, "lease", b"token", b"1000"))
+        assert taking is not None
+        await asked.wait()
+        taking.cancel()
+        found = redis.get(Key("ab" * 32))
+        gate.set()
+        assert await found is None
+        assert (redis.counters.misses, redis.counters.faults, peer.connections) == (1, 0, 1)
