@@ -1,17 +1,23 @@
 """What is refused when there is too much to do: in which order, for how long, and what never is."""
 
 import asyncio
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from edgecache.errors import NodeError
 from edgecache.fill.edge import Live, Recorded
+from edgecache.fill.limits import FillLimits
 from edgecache.fill.priority import Priority
 from edgecache.fill.shedding import MAX_RETRY_S, Level, Reason, Shed, Shedding
+from tests.daemon import HANG_S, Daemon, config, daemons
 from tests.edge_rig import STALE_S, heard, wish
 from tests.edge_rig import rig as edge_rig
 from tests.fill_rig import order, rig
+from tests.houses import cluster, house
 from tests.scripted_clusters import WAV, Barrier, Reply
+from tests.sockets import hear, say, with_aiohttp
 
 MIB = 1 << 20
 NOTHING, LATER, ALL = Level
@@ -156,3 +162,83 @@ async def test_hits_are_told_and_a_stale_recording_is_better_than_a_refusal() ->
         assert isinstance(new, Live)
         assert await heard(new) == WAV
         await asyncio.sleep(0)
+
+
+# Real edges.
+
+#: Whatever nobody waits for is always refused.
+NOTHING_AHEAD = FillLimits(shed=Shed(held_later=0.0, held=1.0))
+
+
+async def test_what_is_refused_ahead_is_asked_for_when_its_turn_comes() -> None:
+    async with house(fills=NOTHING_AHEAD) as here:
+        asked = {
+            "text": "The first sentence is here. The second one follows it. And a third is the last.",
+            "chunking": "sentence",
+        }
+        async with here.client.post(f"{here.url}/v1/tts", json=asked) as long:
+            assert long.status == 200
+            assert await long.read(), "to its end, or reading had raised"
+        assert here.node.fills.shedding.refused[Reason.HELD, Priority.LOOK_AHEAD] == 2
+        async with with_aiohttp(here.node.port, {}, ()) as client:
+            for n in range(4):
+                await say(client, text=f"Text {n}", id=n)
+            told = [(await hear(client)).end for _ in range(4)]
+
+    assert [(each["type"], each["id"]) for each in told] == [("synthesis_complete", n) for n in range(4)]
+    assert here.node.fills.shedding.refused[Reason.HELD, Priority.LOOK_AHEAD] > 2
+    assert here.node.fills.shedding.refused[Reason.HELD, Priority.INTERACTIVE] == 0
+
+
+async def test_warm_up_is_refused_before_anybody_who_waits_is() -> None:
+    async with house(fills=NOTHING_AHEAD) as here:
+        later = await here.say("Later", headers={"Priority": "u=7"})
+        now = await here.say("Now")
+
+    assert (later.status, later.code, now.status) == (503, "busy", 200)
+
+
+def resident_kib(daemon: Daemon, what: str) -> int:
+    """What the kernel says of the process's memory: VmRSS now, VmHWM at the most."""
+    lines = Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+
+async def test_fault_95_memory_stays_within_its_bounds_however_much_is_asked_for() -> None:
+    """60 listeners who do not read ask for 3 MiB each: 180 MiB, of which 16 may be held."""
+    bounded = {
+        "fills": {"max_held": "16MiB", "max_rendering": "4MiB"},
+        "cache": {"redis": {"url": "off"}, "memory": {"max_size": "8MiB"}},
+        "fast_lane": {"memo": "1MiB"},
+    }
+    async with cluster() as origin, daemons() as start:
+        daemon = await start.serve(config(origin.url, **bounded))
+        before_kib = resident_kib(daemon, "VmRSS")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=1024) as client:
+
+            async def ask(n: int) -> aiohttp.ClientResponse:
+                asked = {"text": f"A long story, the {n}th", "demo": {"bytes": 3 << 20, "rtf": 0.05}}
+                return await client.post(f"{daemon.url}/v1/tts", json=asked)
+
+            first = await asyncio.gather(*(ask(n) for n in range(12)))
+            async with asyncio.timeout(HANG_S):
+                while "all new fills" not in (await daemon.admin("/status"))[1]["causes"].get("shed", ""):
+                    await asyncio.sleep(0.02)
+            then = await asyncio.gather(*(ask(n) for n in range(12, 60)))
+            status = (await daemon.admin("/status"))[1]
+            for answer in (*first, *then):
+                answer.close()
+            statuses = [[answer.status for answer in wave] for wave in (first, then)]
+        peak_kib = resident_kib(daemon, "VmHWM")
+        async with aiohttp.ClientSession() as client, asyncio.timeout(HANG_S):
+            after = 0
+            while after != 200:
+                async with client.post(f"{daemon.url}/v1/tts", json={"text": "On"}) as answer:
+                    after = answer.status
+                    await answer.read()
+
+    assert set(statuses[0]) == {200}
+    assert 503 in statuses[1]
+    assert status["fills"]["held_bytes"] <= 16 << 20
+    # What is held, what memory keeps, and as much again for what is on its way in buffers and allocators.
+    assert peak_kib - before_kib < 80 << 10, "of 180 MiB that were asked for"

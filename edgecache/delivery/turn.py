@@ -22,7 +22,7 @@ from edgecache.delivery.head import new_request_id
 from edgecache.delivery.limits import WebSockets
 from edgecache.delivery.listening import Audience, Listening
 from edgecache.delivery.talk import Id, Message
-from edgecache.errors import ClientError, SpeechError
+from edgecache.errors import ClientError, NodeError, SpeechError
 from edgecache.fill.edge import Edge, Live, Speech, Wish
 from edgecache.fill.longform import LongForm, LongText, cut, sentence_wish
 from edgecache.fill.longtelling import LongTelling
@@ -80,8 +80,8 @@ class Turn:
             self._ask(Priority.LOOK_AHEAD if self._ahead else Priority.INTERACTIVE)
 
     def fetch_now(self) -> None:
-        """Its turn has come. Asked for once more it joins the fill, which is then as urgent."""
-        if not self._fetching or (self._ahead and not self._fetching[0].done()):
+        """Its turn has come. Asked for once more it joins the fill, which is then as urgent; or it may be begun now."""
+        if not self._fetching or (self._ahead and not _succeeded(self._fetching[0])):
             self._ask(Priority.INTERACTIVE)
         self._ahead = False
 
@@ -179,6 +179,13 @@ class Turn:
                 trace=self._trace,
             )
         )
+
+
+def _succeeded(task: "asyncio.Task[Speech]") -> bool:
+    """Whether it is there, or would be refused again: not for being asked ahead of its time, but for what it is."""
+    if not task.done() or task.cancelled():
+        return False
+    return not isinstance(task.exception(), NodeError)
 
 
 def _heard(task: "asyncio.Task[Speech]") -> None:
