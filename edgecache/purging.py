@@ -105,6 +105,7 @@ class Purging:
     async def start(self, memory: MemoryTier, tiers: Tiers, fills: Fills, edge: Edge) -> None:
         """Learns what stands, before anything is served."""
         self._within = Within(memory, tiers, fills, edge)
+        self._prune()
         if self.standing is not None:
             await self.standing.start()
 
@@ -126,7 +127,7 @@ class Purging:
     async def _begin(self, asked: Told) -> Told:
         """A serial that is larger than any known here or in Redis, room for so many more, and the keys of an utterance."""
         await asyncio.wait([asyncio.create_task(self._look(), name="look before a purge")], timeout=TELL_S)
-        self._purges.prune(horizon(self._clock, self._lifetime_s))
+        self._prune()
         try:
             keys = await self._keys(asked)
         except SpeechError as error:
@@ -207,9 +208,13 @@ class Purging:
 
     # Carrying them out.
 
+    def _prune(self) -> None:
+        """Forgets what can be about nothing any more. Nobody has to do it in time: what is too old is a miss anyhow."""
+        self._purges.prune(horizon(self._clock, self._lifetime_s))
+
     def _news(self, purges: Sequence[Purge]) -> None:
         """Others purged."""
-        self._purges.prune(horizon(self._clock, self._lifetime_s))
+        self._prune()
         self._take(purges)
 
     def _take(self, purges: Sequence[Purge]) -> "asyncio.Task[Found]":

@@ -374,6 +374,32 @@ async def test_a_node_that_starts_later_knows_what_was_purged(redis_server: Redi
 
 
 @pytest.mark.redis
+async def test_a_purge_that_can_be_about_nothing_any_more_is_taken_out_of_redis(redis_server: RedisServer) -> None:
+    redis_server.call("HSET", "tts:purges", "change", "x", "hard:voice:ava", "1000", "soft:all:", "2000")
+    async with house(cache=with_redis(redis_server.url)) as home:
+        assert len(home.node.purges) == 0
+        assert redis_server.call("HKEYS", "tts:purges") == [b"change"]
+        await purged(home.node, voice="ben")
+        assert set(redis_server.call("HKEYS", "tts:purges")) == {b"change", b"hard:voice:ben"}
+
+
+@pytest.mark.redis
+async def test_rule_7_a_list_of_purges_that_is_none_is_not_read(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecache.store.standing.MAX_FIELDS", 10)
+    redis_server.call(
+        "HSET", "tts:purges", *(part for n in range(11) for part in (f"hard:tag:{n}", "9999999999999999"))
+    )
+    async with house(cache=with_redis(redis_server.url)) as home:
+        assert len(home.node.purges) == 0
+        await said(home, "Hello")
+        told = await purged(home.node, 207, voice="default")
+        assert "too long" in told["redis_fault"]
+        assert not is_hit(await said(home, "Hello"))
+
+
+@pytest.mark.redis
 async def test_purges_that_redis_lost_are_told_to_it_again(redis_server: RedisServer) -> None:
     async with two(redis_server) as (one, other):
         await purged(one.node, voice="ava")
