@@ -150,6 +150,24 @@ async def test_what_failed_is_kept_with_its_reason_and_can_be_retried(tmp_path: 
     assert states(tmp_path) == {"phrases.jsonl.warm", "retry.jsonl.warm"}
 
 
+async def test_a_retry_file_that_is_read_and_written_loses_no_line(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, {"text": TEXTS[0]}, STALLING, {"text": TEXTS[1]})
+    before = path.read_text()
+    async with house(timeouts=PATIENT) as here:
+        process = await begin("warm", str(path), "--url", here.url, "--concurrency", "1", "--retry-file", str(path))
+        await here.origin.until(lambda counters: counters.requests == 2)
+        process.send_signal(signal.SIGINT)
+        stopped = await end(process)
+        here.origin.release()
+        interrupted = path.read_text()
+        path.write_text(before.replace("Wait for it.", "\\ud800") + "no JSON\n")
+        bad = await warm(here, path, "--retry-file", path)
+    assert stopped.code == 130
+    assert interrupted == before
+    assert bad.told["bad_lines"] == 2
+    assert "no JSON" in path.read_text()
+
+
 async def test_a_dry_run_counts_and_has_nothing_made(tmp_path: Path) -> None:
     async with house() as here:
         await here.say(TEXTS[0])
@@ -228,6 +246,7 @@ async def test_wrong_uses_say_what_is_wrong(tmp_path: Path) -> None:
         (2, "is no state", ("warm", str(phrases), "--state", str(phrases))),
         (2, "--retry-file", ("warm", str(phrases), "--retry-file", str(tmp_path))),
         (3, "no edge answers", ("warm", str(phrases), "--url", gone)),
+        (2, "no HTTP header can carry", ("warm", str(phrases), "--url", gone, "--api-key", "a\nb")),
     ):
         ended = await ran(*arguments)
         assert ended.code == code, ended.talk

@@ -91,7 +91,7 @@ class Target:
         hear: Callable[[bytes], object] | None = None,
     ) -> Said:
         """One request. hear: is given the body of a 200 as it comes in."""
-        sent = {**(headers or {}), **self._credentials()}
+        sent = {**(headers or {}), **self.credentials()}
         at = address(self.url)
         connection = _connected(at)
         try:
@@ -127,7 +127,8 @@ class Target:
             raise Refused(said.problem + hint)
         return said.status, told
 
-    def _credentials(self) -> dict[str, str]:
+    def credentials(self) -> dict[str, str]:
+        """Headers that say who asks. Misused: no header can."""
         for what, secret in (("API key", self.api_key), ("admin token", self.admin_token)):
             if secret and not (secret.isascii() and secret.isprintable()):
                 raise Misused(f"the {what} holds a character that no HTTP header can carry")

@@ -6,7 +6,7 @@ missing is told, in words and in the exit code. It knows the stream's parts, and
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ PATIENCE_S = 600.0
 class Passing:
     """An export as it goes by: written down, and counted."""
 
-    write: Any
+    write: Callable[[bytes], object]
     recordings: int = 0
     size_bytes: int = 0
     broken: bool = False
@@ -58,8 +58,8 @@ def export(target: Target, file: str, only: Mapping[str, str | None], *, redis: 
     """Writes what the edge has; the exit code."""
     query = {name: each for name, each in only.items() if each is not None} | ({"redis": "1"} if redis else {})
     path = "/export" + (f"?{urlencode(query)}" if query else "")
-    with _written(file) as stream:
-        passing = Passing(stream.write)
+    with _written(file) as write:
+        passing = Passing(write)
         said = replace(target, keeps=False).ask("GET", path, hear=passing.hear)
         if said.status != 200:
             raise Refused(said.problem)
@@ -79,26 +79,31 @@ def export(target: Target, file: str, only: Mapping[str, str | None], *, redis: 
 
 
 @contextmanager
-def _written(file: str) -> Iterator[BinaryIO]:
+def _written(file: str) -> Iterator[Callable[[bytes], object]]:
     """Where it goes. What can't be had whole stays beside, under a name that says so."""
     if file == STDIO:
         if sys.stdout.isatty():
             raise Misused("recordings are not for a terminal; name a FILE, or send them through a pipe")
-        try:
-            yield sys.stdout.buffer
-        except BrokenPipeError as error:
-            raise Unheard from error
+        yield _to_stdout
         return
     part = Path(f"{file}.part")
     try:
         with part.open("wb") as stream:
-            yield stream
+            yield stream.write
         part.replace(file)
     except OSError as error:
         raise Misused(f"{file} can't be written: {error.strerror}") from error
     finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()
+
+
+def _to_stdout(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise Unheard from error
 
 
 def _exported(told: Mapping[str, Any]) -> str:

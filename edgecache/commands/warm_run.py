@@ -58,11 +58,11 @@ def warm(asked: Asked, *, as_json: bool) -> int:
     places = {each.mark: place for place, each in enumerate(warm_set.wanted)}
     tally.failures.sort(key=lambda each: places[each.wanted.mark])
     whole = ended is None and not tally.interrupted and not tally.failures
-    state.close(forget=whole)
+    state.close(forget=whole or not state.done)
     if asked.retry_file is not None and not plan.dry:
-        save_failures(asked.retry_file, tally.failures)
+        _retry_file(asked.retry_file, asked, tally, early=ended is not None or bool(warm_set.bad))
     summary = _summary(warm_set, tally, plan) | {"took_s": round(time.monotonic() - began_s, 1)}
-    summary["state"] = None if whole or state.path is None else str(state.path)
+    summary["state"] = None if whole or not state.done or state.path is None else str(state.path)
     print(json.dumps(summary) if as_json else _line(summary))
     if ended is not None:
         raise ended
@@ -81,6 +81,14 @@ def _read(asked: Asked, salt: str) -> WarmSet:
     if len(warm_set.bad) > TOLD_AT_MOST:
         talk(f"and {counted(len(warm_set.bad) - TOLD_AT_MOST, 'bad line')} more")
     return warm_set
+
+
+def _retry_file(path: Path, asked: Asked, tally: Tally, *, early: bool) -> None:
+    """Written, unless it is what was read and holds more than what failed: what was not come to, or could not be read."""
+    if (early or tally.interrupted) and asked.file != STDIN and path.exists() and path.samefile(asked.file):
+        talk(f"{path} stays as it is: it holds more than what failed")
+        return
+    save_failures(path, tally.failures)
 
 
 def _beside(file: str) -> Path | None:

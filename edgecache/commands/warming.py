@@ -14,6 +14,7 @@ from enum import Enum
 
 import aiohttp
 
+from edgecache.commands.asking import Target
 from edgecache.commands.terminal import Refused, Unreachable
 from edgecache.commands.warm_set import Wanted
 from edgecache.commands.warm_state import Failure, State
@@ -58,7 +59,7 @@ class Plan:
     def headers(self) -> dict[str, str]:
         """Of every request."""
         told = {"Content-Type": "application/json", "Accept": "audio/*", "Priority": "u=7"}
-        told |= {"X-API-Key": self.api_key} if self.api_key else {}
+        told |= Target(self.url, self.api_key).credentials()
         return told | ({"Cache-Control": "only-if-cached"} if self.dry else {})
 
 
@@ -206,7 +207,7 @@ class Warming:
                 outcome = Failure(wanted, 200, "not_whole", _NOT_KEPT["not_whole"])
             return outcome, answer.headers.get("Retry-After", "")
         except aiohttp.ClientConnectorError as error:
-            why = f"no edge answers at {self._plan.url}: {error.strerror or error}"
+            why = f"no edge answers at {self._plan.url}: {_unreached(error)}"
             return Failure(wanted, 0, "unreachable", why), ""
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             why = f"the answer broke off, or none came ({type(error).__name__})"
@@ -252,6 +253,12 @@ def done(cache_status: str) -> Done | str:
     if "stored" not in told:
         return "not_kept"
     return Done.JOINED if "collapsed" in told else Done.MADE
+
+
+def _unreached(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "it does not speak TLS, or its certificate is not trusted"
+    return error.strerror or "its name is not known, or it did not answer in time"
 
 
 def _problem(body: bytes) -> tuple[str, str]:
