@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.soak.picture import picture
-from bench.soak.plan import CLUSTERS, LONG, LONG_TEXTS, Fault, Way, calls, fields, parts
+from bench.soak.plan import CLUSTERS, LONG, LONG_TEXTS, PLANNED, Fault, Way, calls, fields, parts
 from bench.soak.plan import faults as schedule
 from bench.soak.run import Plan, logged, soak, told
 from bench.soak.slopes import line
@@ -100,7 +100,7 @@ def test_the_same_seed_plans_the_same_and_another_does_not() -> None:
 
 def test_every_fault_comes_nothing_has_two_and_a_cluster_stays_well() -> None:
     planned = schedule(3, 3600)
-    assert {each.fault for each in planned} == set(Fault)
+    assert {each.fault for each in planned} == set(PLANNED)
     assert len(planned) > 3600 / 5
     for number, each in enumerate(planned):
         during = [other for other in planned[:number] if other.until_s > each.at_s]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from bench.soak.plan import OF_A_WORKER, OF_LISTENERS, OF_PURGES, OF_REDIS
+from bench.soak.plan import OF_A_WORKER, OF_LISTENERS, OF_PURGES, OF_REDIS, Fault
 from bench.soak.run import Result
 from bench.soak.verdicts import Happened
 
 _WIDTH, _LEFT, _RIGHT, _PANEL, _GAP, _TOP, _MARGIN = 920, 60, 150, 130, 40, 76, 16
-_LANES = ("clusters", "Redis", "worker 1", "purges", "listeners")
+_LANES = ("clusters", "Redis", "worker 1", "purges", "listeners", "machine")
 _COLOURS = ("#2a6fbb", "#d1812c", "#4a9d5b", "#b3446c", "#6b5b95")
 _STYLE = """
 text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #222 }
@@ -107,6 +107,7 @@ def _faults(happened: Sequence[Happened], top: int, seconds: float) -> str:
 
 def _lane(happened: Happened) -> str:
     kinds = {"Redis": OF_REDIS, "listeners": OF_LISTENERS, "worker 1": OF_A_WORKER, "purges": OF_PURGES}
+    kinds["machine"] = frozenset({Fault.STARVED})
     return next((lane for lane, kind in kinds.items() if happened.fault in kind), "clusters")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bench.soak.aftermath import Kept, read_back
 from bench.soak.clients import Clients
 from bench.soak.faults import Faults
-from bench.soak.plan import SPARED, Call, Fault, calls, faults
+from bench.soak.plan import PLANNED, SPARED, Call, Fault, calls, faults
 from bench.soak.slopes import Line
 from bench.soak.verdicts import NEVER, Happened, Heard, Ledger, Verdict
 from bench.soak.watching import Look, Reading, Watch
@@ -18,6 +18,8 @@ from bench.soak.world import Failed, World, until, world
 
 #: So many at once; who comes while there are more is turned away by the soak itself, and counted.
 MOST_AT_ONCE = 400
+#: When the soak's own loop is so late, the machine stood still; who should have come so long ago does not.
+BEAT_S, STILL_S, LATE_S = 0.1, 0.3, 1.0
 #: The first part of the run fills the stores; lines begin behind it.
 WARM_SHARE = 1 / 3
 #: What may be there more after the load than before it, in quiet: pooled connections, and what Python keeps of memory.
@@ -37,7 +39,7 @@ class Plan:
     rate: float
     seed: int
     look_s: float = 1.0
-    kinds: Sequence[Fault] = tuple(Fault)
+    kinds: Sequence[Fault] = PLANNED
 
 
 @dataclass(slots=True)
@@ -126,6 +128,7 @@ class _Run:
             self._faults = Faults(self._world, lambda: clients.now)
             watching = asyncio.create_task(watch.run(plan.look_s), name="watch")
             telling = asyncio.create_task(self._tell(clients), name="tell")
+            beating = asyncio.create_task(self._beat(clients), name="beat")
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._faults.run(faults(plan.seed, plan.seconds, plan.kinds)))
@@ -134,7 +137,7 @@ class _Run:
             except* Failed as errors:
                 raise Failed("; ".join(str(each) for each in _flat(errors))) from errors
             finally:
-                for task in (watching, telling):
+                for task in (watching, telling, beating):
                     task.cancel()
                     with suppress(asyncio.CancelledError):
                         await task
@@ -160,7 +163,8 @@ class _Run:
         """Everyone comes at his time, whatever became of those before him."""
         for call in calls(self._plan.seed, self._plan.seconds, self._plan.rate):
             await asyncio.sleep(max(0.0, call.at_s - clients.now))
-            if len(self._under_way) >= MOST_AT_ONCE:
+            late = clients.now - call.at_s > LATE_S  # they would come in a crowd that nobody planned
+            if late or len(self._under_way) >= MOST_AT_ONCE:
                 self._turned_away += 1
                 continue
             self._begin(clients, call)
@@ -190,6 +194,15 @@ class _Run:
         with suppress(Failed):  # what is left is told
             await until(quiet, "quiet", _QUIET_TIMEOUT_S)
         return last
+
+    async def _beat(self, clients: Clients) -> None:
+        """Notices when the machine stands still."""
+        while True:
+            asleep_s = clients.now
+            await asyncio.sleep(BEAT_S)
+            if clients.now - asleep_s - BEAT_S > STILL_S:
+                still = Happened(Fault.STARVED, "machine", asleep_s, clients.now)
+                self._faults.past.happened.append(still)
 
     async def _tell(self, clients: Clients) -> None:
         while True:

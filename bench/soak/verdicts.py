@@ -70,6 +70,8 @@ _IN_MID_BODY = frozenset({Fault.STALL, Fault.CUT, Fault.RESET, Fault.DOWN, Fault
 EXPLAINED: Mapping[Fault, frozenset[Verdict]] = {
     **{fault: frozenset({Verdict.BROKEN}) for fault in _IN_MID_BODY},
     Fault.ALL_DOWN: frozenset({Verdict.REFUSED, Verdict.BROKEN}),
+    # Who is not given a processor for seconds does not answer in time, neither clusters nor the edge.
+    Fault.STARVED: frozenset({Verdict.REFUSED, Verdict.BROKEN}),
     Fault.WORKER_KILLED: frozenset({Verdict.BROKEN, Verdict.UNREACHABLE}),
 }
 #: So long after a fault it may still be felt: clusters are left alone for a while, connections are found dead.
@@ -147,7 +149,10 @@ class Past:
 
 
 def explanation(heard: Heard, verdict: Verdict, happened: Iterable[Happened]) -> Fault | None:
-    """The latest fault that was felt while the answer lasted and can have done this; None: there is none."""
+    """The latest fault that was felt while the answer lasted and can have done this; None: there is none.
+
+    That the machine stood still is an explanation only where there is no other.
+    """
     could = [
         each
         for each in happened
@@ -155,7 +160,7 @@ def explanation(heard: Heard, verdict: Verdict, happened: Iterable[Happened]) ->
         and each.at_s <= heard.ended_s
         and (each.until_s is None or heard.began_s <= each.until_s + AFTER_S)
     ]
-    return max(could, key=lambda each: each.at_s).fault if could else None
+    return max(could, key=lambda each: (each.fault is not Fault.STARVED, each.at_s)).fault if could else None
 
 
 def _through_redis(heard: Heard, verdict: Verdict) -> bool:
