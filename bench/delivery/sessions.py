@@ -10,7 +10,6 @@ import random
 import resource
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,8 @@ import uvloop
 from bench.delivery.framing import Broken
 from bench.delivery.listening import SECOND_BYTES, SOCKET, Listener
 from bench.delivery.playing import Listened, quantile
-from bench.houses import ServerProcess, compiled_cluster, edge, others_cpu_s
+from bench.delivery.wire import generous
+from bench.houses import ServerProcess, compiled_cluster, others_cpu_s
 from bench.readings import Asked, Book, Number, Reading, told
 from bench.telling import aligned
 
@@ -103,15 +103,10 @@ def measured(plan: Plan, cluster_program: Path, say: Callable[[str], None]) -> l
     words = (str(plan.size), str(CHUNK_BYTES), "0", "1")
     with compiled_cluster(cluster_program, *words) as cluster:
         for number in range(plan.rounds):
-            with _generous(cluster.port) as server:
+            with generous(cluster.port) as server:
                 readings.append(_one(plan, server, (EDGE, SOCKET, number), say))
             readings.append(_one(plan, cluster, (DIRECT, "raw", number), say))
     return readings
-
-
-def _generous(cluster_port: int) -> AbstractContextManager[ServerProcess]:
-    more = {"fills": {"max_flights": 4000, "max_held": "1GiB"}, "pool": {"max_connections": 4000, "max_per_host": 4000}}
-    return edge(cluster_port, {"redis": {"url": "off"}}, more)
 
 
 def _one(plan: Plan, server: ServerProcess, what: tuple[str, str, int], say: Callable[[str], None]) -> Reading:
