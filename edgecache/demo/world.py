@@ -193,7 +193,7 @@ class World:
             return
         if event == "serving" and not self._serving.done():
             self._serving.set_result(told)
-        if event not in _KNOWN:
+        if event not in _KNOWN and told.get("new") != "drain":
             hidden = ("ts", "level", "request_id", "caller")
             fields = "  ".join(f"{key}={value}" for key, value in told.items() if key not in hidden and value != "")
             talk(f"  {name:<5} {event}  {fields}")
