@@ -10,6 +10,7 @@ checksum over all before it. It is written by one SET and read by one GET, so it
 import math
 import re
 import struct
+from sys import intern
 
 import msgspec
 import xxhash
@@ -52,6 +53,17 @@ class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tags: tuple[str, ...] = ()
     after_purge: int = 0
 
+    def shared(self) -> "Facts":
+        """The same, with what many recordings have alike held once for all of them."""
+        return msgspec.structs.replace(
+            self,
+            media_type=intern(self.media_type),
+            container=intern(self.container),
+            cluster=intern(self.cluster),
+            sample_rate_hz=_USUAL_RATES_HZ.get(self.sample_rate_hz, self.sample_rate_hz),
+            timings=self.timings or _NO_TIMINGS,
+        )
+
 
 class Recording(msgspec.Struct, frozen=True, gc=False):
     """Speech that was heard whole once, and whose it is. It refers to nothing that could refer to it: the collector need not
@@ -78,6 +90,9 @@ class Recording(msgspec.Struct, frozen=True, gc=False):
 OVERHEAD_BYTES = 1024
 #: What Python adds to a tag.
 TAG_BYTES = 57
+
+_USUAL_RATES_HZ: dict[int | None, int] = {each: each for each in (8000, 16_000, 22_050, 24_000, 44_100, 48_000)}
+_NO_TIMINGS = Timings()
 
 _facts_encoder = msgspec.msgpack.Encoder()
 _facts_decoder = msgspec.msgpack.Decoder(Facts)

@@ -266,4 +266,4 @@ class Attempt:
             after_purge=self.flight.after_purge,
         )
         asked = self.order.asked
-        return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)
+        return Recording(asked.key, asked.namespace, asked.canonical, facts.shared(), audio)
