@@ -63,7 +63,6 @@ OURS = Opened(VERSION, "", b"", 0)
 FORGED: list[tuple[str, Forgery]] = [
     ("a list for a lease", lambda redis, asked: redis.call("LPUSH", lease(asked), "x")),
     ("junk for a lease", held("what is this")),
-    ("a lease of nobody's", held(TOKEN)),
     ("a holder's name with a colon", held("0123456789abcdef:7")),
     ("a string for a tail", with_tail("SET", "x")),
     ("an entry with other fields", with_tail("XADD", "1-0", "a", "b")),
@@ -90,6 +89,14 @@ async def test_rule_1_what_is_forged_before_anything_is_heard_costs_a_wait_and_n
         assert await made.heard(0) == WAV
         assert len(cluster.requests) == 1
         assert made.results(0) == {"unavailable": 1}
+
+
+async def test_a_lease_of_nobodys_is_taken_long_before_its_time(redis_server: RedisServer) -> None:
+    """As when its holder was killed, or an edge was asked to stop and did not get to giving it back."""
+    async with ScriptedUpstream(WHOLE) as cluster, edges(redis_server.url, cluster.url, lease_ttl_s=SHORT_S) as made:
+        held(TOKEN)(redis_server, made.asked())  # for ever
+        assert await made.heard(0) == WAV
+        assert made.results(0) == {"taken_over": 1}
 
 
 CUT: list[tuple[str, list[Entry]]] = [

@@ -44,7 +44,7 @@ class Tail(Protocol):
 
 
 class Held(Protocol):
-    """Another process has the lease. `token`: its name for it."""
+    """Another process has the lease. `token`: its name for it. `void`: it is to be anyone's."""
 
     @property
     def token(self) -> str: ...
@@ -93,6 +93,7 @@ async def heard(tail: Tail, story: Story, within_s: float) -> bytes:
             value = await tail.next()
         audio = story.take(value)
     except TimeoutError as error:
+        story.silent = True
         story.breaks()
         raise UpstreamFault(Fault.STALLED, cluster, "the edge that asked it fell silent") from error
     except (Lost, Forged) as error:
@@ -121,6 +122,11 @@ class Following(Attempt):
     def believed(self) -> bool:
         """Whether all that was told could be what a leader of ours tells."""
         return self._story.believed
+
+    @property
+    def silent(self) -> bool:
+        """Whether it ended because nothing came in time."""
+        return self._story.silent
 
     def _ask(self) -> AbstractAsyncContextManager[Answer]:
         return self._follow()

@@ -116,6 +116,8 @@ class Sharing:
                 return await self._alone(flight, order)
             if following.answered:
                 since_s, spent = clock.monotonic(), True
+            if following.silent:  # dead, or as good as that: nobody is to wait until its time is over
+                await got.void()
 
     async def _alone(self, flight: Flight, order: Order) -> None:
         """Without a lease: another process may do the same."""

@@ -153,13 +153,14 @@ _EVENTS: dict[type[Entry], Event] = {
 class Story:
     """One tail, as far as it was heard."""
 
-    __slots__ = ("_asked", "_sum", "begun", "believed", "ended", "length", "opened", "state")
+    __slots__ = ("_asked", "_sum", "begun", "believed", "ended", "length", "opened", "silent", "state")
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._sum = xxhash.xxh3_128()
         self.state = State.CALLED
         self.believed = True
+        self.silent = False
         self.opened: Opened | None = None
         self.begun: Begun | None = None
         self.ended: Ended | None = None
