@@ -59,7 +59,8 @@ def _answers(result: Result) -> dict[str, Series]:
 
 
 def _series(result: Result, name: str) -> Series:
-    return [(look.at_s, look.values[name]) for look in result.looks if name in look.values]
+    end_s = result.plan.seconds
+    return [(look.at_s, look.values[name]) for look in result.looks if name in look.values and look.at_s <= end_s]
 
 
 def _ending(result: Result, end: str) -> dict[str, Series]:
@@ -93,7 +94,7 @@ def _faults(happened: Sequence[Happened], top: int, seconds: float) -> str:
         parts.append(_text(_WIDTH - _RIGHT + 12, at + 10, lane))
         for each in happened:
             if _lane(each) == lane:
-                width = max(1.5, ((each.until_s or seconds) - each.at_s) * across)
+                width = max(1.5, (min(each.until_s or seconds, seconds) - each.at_s) * across)
                 told = f"<title>{escape(each.fault.value)}, {escape(each.target)}, {each.at_s:.0f} s</title>"
                 x = _LEFT + each.at_s * across
                 parts.append(f'<rect class="fault" x="{x:.1f}" y="{at}" width="{width:.1f}" height="12">{told}</rect>')
