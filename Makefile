@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ROOT   := $(shell [ "$$(id -u)" = 0 ] && echo yes)
+# Tests wait for other processes most of their time.
+JOBS   ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check bench lint clean redis players openssl chromium
@@ -55,7 +57,7 @@ demo: $(STAMP)
 
 ## Everything: format, lint, types, import contract, tests.
 test: redis players openssl chromium lint
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint check: $(VENV)/.tested
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run $(BIN)/ruff format ." >&2; exit 1; }

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,10 @@ async def _typed(told: Typed) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        while piece := os.read(sys.stdin.fileno(), READ_BYTES):
-            loop.call_soon_threadsafe(arrived.put_nowait, piece)
-        loop.call_soon_threadsafe(arrived.put_nowait, b"")
+        with suppress(RuntimeError):  # the loop is closed: nobody hears any more
+            while piece := os.read(sys.stdin.fileno(), READ_BYTES):
+                loop.call_soon_threadsafe(arrived.put_nowait, piece)
+            loop.call_soon_threadsafe(arrived.put_nowait, b"")
 
     # A thread that is not waited for: nothing else ends a read of a terminal when Ctrl-C is pressed.
     threading.Thread(target=read, daemon=True).start()
