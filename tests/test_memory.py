@@ -232,6 +232,7 @@ def test_a_place_says_when_its_recording_stands_there_no_more(leave: Callable[[M
             memory.get(Key(f"more {n}"), 0.0)
     assert memory.look(Key("a"), 0.0) is not recording
     assert place.gone
+    assert not place.recording.audio, "rule 7: who kept the place would hold what the budget no longer counts"
 
 
 def test_who_asks_for_a_place_without_looking_it_up_keeps_its_recording() -> None:

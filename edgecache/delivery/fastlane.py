@@ -65,8 +65,8 @@ class Said(msgspec.Struct):
 #: Hits of one `Quick` since they were last counted: how many, their first bytes' seconds, how many stand on the ladder.
 Heard = list[Any]
 #: What a hit takes that was judged in this second: until when that holds, by the lane's clock, and after how many purges;
-#: where its recording stands, whose canonical utterance and namespace were compared; its audio; the head without its gaps.
-Quick = tuple[float, int, Place, bytes, tuple[bytes, bytes, bytes], Heard]
+#: where its recording stands, whose canonical utterance and namespace were compared; the head without its gaps.
+Quick = tuple[float, int, Place, tuple[bytes, bytes, bytes], Heard]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -165,11 +165,12 @@ class Lane:
         quick = seen.said.quick
         if quick is None or seen.ring is not self._gate.ring or seen.conditions is not None or self._readiness.draining:
             return None
-        until_s, purges, place, audio, (first, second, third), heard = quick
+        until_s, purges, place, (first, second, third), heard = quick
         began_s = self.now()
         if began_s >= until_s or place.gone or purges != self._purges.changes:
             return None
         place.touched = True
+        audio = place.recording.audio
         took_s = self.now() - began_s
         heard[0] += 1
         heard[1] += took_s
@@ -200,7 +201,7 @@ class Lane:
         until_s = self.now() + ready.until_s - self._wall()
         heard: Heard = [0, 0.0, 0]
         head = ready.first, ready.second, ready.third
-        said.quick = until_s, ready.purges, place, recording.audio, head, heard
+        said.quick = until_s, ready.purges, place, head, heard
         self._quick.append((said, count, len(recording.audio), heard))
 
     def settle(self) -> None:
@@ -340,7 +341,7 @@ class Lane:
     def _tell_again(self, seen: Seen, request_id: str, took_s: float, received: bytes) -> None:
         said = seen.said
         if said.prepared is not None and said.count is not None and said.quick is not None:
-            cluster, audio = said.prepared.facts.cluster, said.quick[3]
+            cluster, audio = said.prepared.facts.cluster, said.quick[2].recording.audio
             self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s, received)
 
     def _tell(self, seen: Seen, answer: Answer, took_s: float, received: bytes) -> None:

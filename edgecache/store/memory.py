@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edgecache.cache.key import Key
-from edgecache.cache.recording import Recording
+from edgecache.cache.recording import Facts, Recording
 from edgecache.store.tiers import MemoryLimits
 
 #: The small queue's part of the budget (the paper's 10 %).
@@ -46,9 +46,13 @@ class Counters:
     purged: int = 0
 
 
+#: What stands where a recording was.
+_NOTHING = Recording(Key(""), "", b"", Facts("", "", None, None, None, 0.0, 0.0, 0.0, "", ""), b"")
+
+
 class Place(msgspec.Struct, gc=False):
-    """A recording and where it stands. gone: it is not held any more. touched: someone who had looked it up before, and
-    may do so for as long as it is not gone, has asked for it since it was last judged.
+    """A recording and where it stands. gone: it is not held any more, nor by whoever kept the place. touched: someone who
+    had looked it up before, and may do so for as long as it is not gone, has asked for it since it was last judged.
 
     Not looked at by the garbage collector: with a million of them a full collection would stop the node for seconds.
     """
@@ -64,6 +68,10 @@ class Place(msgspec.Struct, gc=False):
         """Counts once more, up to where it makes no difference."""
         if self.frequency < FREQUENCY_CAP:
             self.frequency += 1
+
+    def leave(self) -> None:
+        """Lets go of the recording: the budget no longer counts it."""
+        self.gone, self.recording = True, _NOTHING
 
     def judge(self) -> int:
         """How often it was asked for, as far as that makes a difference."""
@@ -199,6 +207,7 @@ class MemoryTier:
     def _remove(self, key: Key, place: Place) -> None:
         (self._main if place.in_main else self._small).drop(place)
         self._forget(key, place)
+        place.leave()
 
     def _forget(self, key: Key, place: Place) -> None:
         """A place that is in no queue any more."""
@@ -224,7 +233,7 @@ class MemoryTier:
             place.in_main, place.frequency = True, 0
             self._add(key, place)
             return
-        place.gone = True
+        place.leave()
         self.counters.evicted += 1
         self._ghosts[key] = None
         while len(self._ghosts) > max(FEWEST_GHOSTS, len(self._places)):
@@ -240,5 +249,5 @@ class MemoryTier:
             self._main.append(place)
             place = self._main.popleft()
         self._forget(place.recording.key, place)
-        place.gone = True
+        place.leave()
         self.counters.evicted += 1
