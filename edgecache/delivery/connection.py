@@ -1,27 +1,22 @@
-"""Client connections: two lanes behind one socket, and the bounds that aiohttp lacks.
+"""Client connections: two lanes behind one socket.
 
 An idle connection's bytes are shown to the fast lane first; what that does not answer goes on to aiohttp as it came. So
 everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodies, errors.
 
-Keeps rule 7: connections are counted, a request head has to be whole within its time, however its bytes dribble in, idle
-connections are closed, and no lane writes to a client that has not taken what was written before. (Bodies and stalled
-writes of aiohttp's lane are timed where they are read and written.) It relies on a few methods of aiohttp's
-RequestHandler and, when a connection is lost, on two private attributes: `_waiter`, by which aiohttp waits for a request,
-and `_task_handler`, which does; tests guard them.
+Keeps rule 7: connections are counted, and no lane writes to a client that has not taken what was written before. (Bodies
+and stalled writes of aiohttp's lane are timed where they are read and written, all else in `delivery.bounded`.) It relies
+on a few methods of aiohttp's RequestHandler and, when a connection is lost, on two private attributes: `_waiter`, by which
+aiohttp waits for a request, and `_task_handler`, which does; tests guard them.
 """
 
 import asyncio
 from os import writev
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-
+from edgecache.delivery.bounded import Bounded
 from edgecache.delivery.fastlane import Awaited, Lane, Seen
-from edgecache.delivery.head import SERVER
 from edgecache.delivery.plain import Boundary
-from edgecache.delivery.problem import headers, problem
-from edgecache.errors import ClientError, NodeError, SpeechError
+from edgecache.errors import NodeError
 from edgecache.fill.edge import Recorded
 
 if TYPE_CHECKING:
@@ -30,51 +25,33 @@ if TYPE_CHECKING:
 
 #: Many clients send head and body apart; the body of a plain request is waited for so long before aiohttp begins with it.
 HOLD_S = 0.02
-#: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
-CLOCK_S = 0.002
-#: A connection that was in use when its time was over is looked at again after this.
-IDLE_AGAIN_S = 0.05
-#: What an exchange's id is under, in aiohttp's request.
-REQUEST_ID = web.RequestKey("request_id", str)
 #: A request that was read becomes an exchange within this.
 BEGIN_S = 0.05
 
 
-class Connection(web.RequestHandler):
+class Connection(Bounded):
     """One client's connection."""
 
     __slots__ = (
-        "_active_s",
         "_asking",
         "_at_ease",
         "_awaited",
         "_boundary",
         "_ended",
         "_fd",
-        "_flush_timer",
         "_half_closed",
-        "_head_timer",
-        "_held",
         "_held_timer",
-        "_idle_timer",
         "_lane",
-        "_server",
         "_unflushed",
-        "busy",
         "looked_for",
         "mute",
         "talking",
     )
 
     def __init__(self, server: "Server", options: dict[str, Any]) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **options)
-        self._server = server
+        super().__init__(server, options)
         self._lane = server.lane
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._flush_timer: asyncio.TimerHandle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
         self._held_timer: asyncio.TimerHandle | None = None
-        self._active_s = 0.0
         self._half_closed = False
         #: Where aiohttp's parser stands.
         self._boundary = Boundary()
@@ -86,15 +63,12 @@ class Connection(web.RequestHandler):
         self._at_ease = False
         #: Whether what was written may not all have been taken.
         self._unflushed = False
-        #: The beginning of a plain request of `_awaited` bytes, or what came while Redis is asked.
-        self._held = b""
+        #: Of how many bytes the plain request is that `_held` is the beginning of, unless that came while Redis is asked.
         self._awaited = 0
         #: The request that Redis is asked for.
         self._asking: Seen | None = None
         #: The key that Redis was just asked for in vain.
         self.looked_for: Key | None = None
-        #: Whether a request of this connection is being answered.
-        self.busy = False
         #: Whether nothing was ever received.
         self.mute = True
         #: Whether it goes on as a WebSocket.
@@ -103,8 +77,6 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.opened(transport)
-        self._active_s = self._loop.time()
-        self._idle_timer = self._loop.call_later(self._server.limits.keep_alive_s, self._close_if_unused)
         if transport.get_extra_info("sslcontext") is None:
             self._fd = transport.get_extra_info("socket").fileno()
         if len(self._server.connections) > self._server.limits.connections:
@@ -135,7 +107,7 @@ class Connection(web.RequestHandler):
         """To aiohttp, as it came."""
         # Empty lines between requests are nothing (RFC 9112 §2.2).
         if self._head_timer is None and not self.busy and received.strip(b"\r\n"):
-            self._head_timer = self._loop.call_later(self._server.limits.header_timeout_s, self._head_too_slow)
+            self._await_head()
         self._boundary.pass_over(received)
         super().data_received(received)
 
@@ -151,10 +123,8 @@ class Connection(web.RequestHandler):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_timer()
-        for timer in (self._flush_timer, self._idle_timer, self._held_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._held_timer is not None:
+            self._held_timer.cancel()
         self._asking, self._held = None, b""
         waiter = self._waiter
         if waiter is not None and waiter.done() and self._task_handler is not None:
@@ -318,80 +288,7 @@ class Connection(web.RequestHandler):
         if self._half_closed:
             self._loop.call_later(BEGIN_S, self._close_if_idle)
 
-    def _watch_flush(self, transport: asyncio.Transport) -> None:
-        """Resets the connection if nothing more of what was written is taken for too long: closing waits without end."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-        left_bytes = transport.get_write_buffer_size()
-
-        def look() -> None:
-            now_bytes = transport.get_write_buffer_size()
-            if now_bytes and now_bytes >= left_bytes and not self.busy:
-                transport.abort()
-            elif now_bytes:
-                self._watch_flush(transport)
-
-        self._flush_timer = self._loop.call_later(self._server.limits.write_stall_s, look)
-
     def _close_if_idle(self) -> None:
         """A half-closed connection ends behind its last answer; one more may still be to begin, at once or never."""
         if not (self.busy or self._owes):
             self.force_close()
-
-    def _close_if_unused(self) -> None:
-        """Closes the connection once nothing was asked for on it for long enough."""
-        unused_s = self._loop.time() - self._active_s
-        left_s = self._server.limits.keep_alive_s - unused_s
-        if left_s <= CLOCK_S and not self.busy and self._head_timer is None and not self._held:
-            self.force_close()
-            return
-        self._idle_timer = self._loop.call_later(max(left_s, IDLE_AGAIN_S), self._close_if_unused)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """aiohttp met malformed HTTP, or an exchange failed: a problem, unless an answer has begun."""
-        if isinstance(exc, ConnectionError):
-            raise exc  # the client is gone: nobody is there to be told
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("An answer that has begun can only be broken off.")
-        if status == 500:
-            self._loop.call_exception_handler({"message": "an exchange failed", "exception": exc})
-            error: SpeechError = NodeError(500, "internal_error", "This edge failed; the log has the reason.")
-        else:
-            error = ClientError(status, "bad_request", "This is not HTTP/1.1 as RFC 9112 has it.")
-            if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
-                told = "The request line or a header is too long, or there are too many; long text goes into a POST."
-                error = ClientError(431, "headers_too_large", told)
-        request_id = request.get(REQUEST_ID, "-")
-        answer = web.Response(
-            status=error.status,
-            body=problem(error, request_id),
-            headers={**headers(error), "Server": SERVER, "X-Request-Id": request_id},
-        )
-        answer.force_close()
-        return answer
-
-    def _head_too_slow(self) -> None:
-        self._head_timer = None
-        self._refuse(ClientError(408, "head_too_slow", "The request head did not come in time."))
-
-    def _refuse(self, error: SpeechError) -> None:
-        """Answers without a request, and closes."""
-        if self.transport is None:
-            return
-        body = problem(error, "-")
-        lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {text}" for name, text in headers(error).items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self._watch_flush(self.transport)
-        self.force_close()
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None

@@ -21,7 +21,8 @@ from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import Gate, presented
-from edgecache.delivery.connection import REQUEST_ID, Connection
+from edgecache.delivery.bounded import REQUEST_ID
+from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane, Said
 from edgecache.delivery.framed import send_framed
@@ -94,7 +95,7 @@ class Http:
         exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
         if self._service.begin_span is not None:
             exchange.trace = self._service.begin_span(trace_of(request))
-        request[REQUEST_ID] = exchange.request_id  # for `Connection.handle_error`
+        request[REQUEST_ID] = exchange.request_id  # for `Bounded.handle_error`
         whole = kept = False
         try:
             answer = await self._answer(exchange)

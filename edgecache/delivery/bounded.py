@@ -1,0 +1,133 @@
+"""aiohttp's connection with the bounds that it lacks: heads and idle connections are timed, and so is what was written.
+
+Keeps rule 7: a request head has to be whole within its time, however its bytes dribble in, idle connections are closed, and
+one that takes nothing of what was written is reset. Which lane answers is `delivery.connection`'s.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from edgecache.delivery.head import SERVER
+from edgecache.delivery.problem import headers, problem
+from edgecache.errors import ClientError, NodeError, SpeechError
+
+if TYPE_CHECKING:
+    from edgecache.delivery.server import Server
+
+#: The loop's clock ticks in milliseconds, so a timer may come that much too soon.
+CLOCK_S = 0.002
+#: A connection that was in use when its time was over is looked at again after this.
+IDLE_AGAIN_S = 0.05
+#: What an exchange's id is under, in aiohttp's request.
+REQUEST_ID = web.RequestKey("request_id", str)
+
+
+class Bounded(web.RequestHandler):
+    """One client's connection, in time."""
+
+    __slots__ = ("_active_s", "_flush_timer", "_head_timer", "_held", "_idle_timer", "_server", "busy")
+
+    def __init__(self, server: "Server", options: dict[str, Any]) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._server = server
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._active_s = 0.0
+        #: What was received and is not yet read.
+        self._held = b""
+        #: Whether a request of this connection is being answered.
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._active_s = self._loop.time()
+        self._idle_timer = self._loop.call_later(self._server.limits.keep_alive_s, self._close_if_unused)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        for timer in (self._flush_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        """The rest of a request's head is to come in time."""
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._server.limits.header_timeout_s, self._head_too_slow)
+
+    def _watch_flush(self, transport: asyncio.Transport) -> None:
+        """Resets the connection if nothing more of what was written is taken for too long: closing waits without end."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        left_bytes = transport.get_write_buffer_size()
+
+        def look() -> None:
+            now_bytes = transport.get_write_buffer_size()
+            if now_bytes and now_bytes >= left_bytes and not self.busy:
+                transport.abort()
+            elif now_bytes:
+                self._watch_flush(transport)
+
+        self._flush_timer = self._loop.call_later(self._server.limits.write_stall_s, look)
+
+    def _close_if_unused(self) -> None:
+        """Closes the connection once nothing was asked for on it for long enough."""
+        unused_s = self._loop.time() - self._active_s
+        left_s = self._server.limits.keep_alive_s - unused_s
+        if left_s <= CLOCK_S and not self.busy and self._head_timer is None and not self._held:
+            self.force_close()
+            return
+        self._idle_timer = self._loop.call_later(max(left_s, IDLE_AGAIN_S), self._close_if_unused)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """aiohttp met malformed HTTP, or an exchange failed: a problem, unless an answer has begun."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone: nobody is there to be told
+        if request.writer.output_size > 0:
+            raise ConnectionResetError("An answer that has begun can only be broken off.")
+        if status == 500:
+            self._loop.call_exception_handler({"message": "an exchange failed", "exception": exc})
+            error: SpeechError = NodeError(500, "internal_error", "This edge failed; the log has the reason.")
+        else:
+            error = ClientError(status, "bad_request", "This is not HTTP/1.1 as RFC 9112 has it.")
+            if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
+                told = "The request line or a header is too long, or there are too many; long text goes into a POST."
+                error = ClientError(431, "headers_too_large", told)
+        request_id = request.get(REQUEST_ID, "-")
+        answer = web.Response(
+            status=error.status,
+            body=problem(error, request_id),
+            headers={**headers(error), "Server": SERVER, "X-Request-Id": request_id},
+        )
+        answer.force_close()
+        return answer
+
+    def _head_too_slow(self) -> None:
+        self._head_timer = None
+        self._refuse(ClientError(408, "head_too_slow", "The request head did not come in time."))
+
+    def _refuse(self, error: SpeechError) -> None:
+        """Answers without a request, and closes."""
+        if self.transport is None:
+            return
+        body = problem(error, "-")
+        lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {text}" for name, text in headers(error).items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self._watch_flush(self.transport)
+        self.force_close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
