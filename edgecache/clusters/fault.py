@@ -18,6 +18,7 @@ class Fault(Enum):
     CONNECT = "connect"  # no connection: refused, unreachable, unresolved, bad certificate, too slow
     FIRST_BYTE_TIMEOUT = "first byte timeout"
     STALLED = "stalled"  # nothing more in mid-body
+    TRICKLED = "trickled"  # something, but far too little to listen to
     TOTAL_TIMEOUT = "total timeout"
     BROKEN = "broken"  # truncated, badly framed, reset
     PROTOCOL = "protocol"  # the head is not HTTP as it should be

@@ -23,6 +23,7 @@ from edgecache.fill.hedging import Beaten, Race
 from edgecache.fill.priority import Priority
 from edgecache.fill.refusal import full
 from edgecache.fill.seal import BreakOff, EndUnstored, Seal, ending
+from edgecache.fill.trickle import Come, Trickle, Watch
 from edgecache.speech.formats import Expected, Inspector, Measured, NotAudio, inspector
 from edgecache.speech.timings import Timings
 from edgecache.speech.timings import read as read_timings
@@ -87,6 +88,9 @@ class Terms:
     hold: Callable[[int], bool]
     #: So many of them are held no more.
     release: Callable[[int], None]
+    trickle: Trickle
+    #: For how long this process stood still, in all.
+    stood_still_s: Callable[[], float]
 
 
 class Attempt:
@@ -101,6 +105,7 @@ class Attempt:
         self._began_s = terms.clock.monotonic()
         #: How long it took to its last byte of audio.
         self._ended_s = 0.0
+        self._watch = Watch(terms.trickle)
         #: How much speech has come, and when the last of it did.
         self._heard = (0.0, self._began_s)
         self.chosen = chosen
@@ -196,6 +201,7 @@ class Attempt:
         self._report(head.first_audio_s, None)
         self.flight.audible(head, self._rendering)
         self.flight.heard(*self._heard)
+        self._look()
         if self._race is not None:
             self._race.heard(self)
 
@@ -212,6 +218,15 @@ class Attempt:
         self._heard = listening.heard_s, self._terms.clock.monotonic()
         if self.audible:
             self.flight.heard(*self._heard)
+            if self._heard[1] >= self._watch.due_s:
+                self._look()
+
+    def _look(self) -> None:
+        """UpstreamFault: it is far too slow to be listened to."""
+        sound_s, now = self._heard
+        slow = self._watch.look(Come(now, self._terms.stood_still_s(), sound_s, self._rendering.length))
+        if slow:
+            raise self._fault(Fault.TRICKLED, slow)
 
     def _head(self, answer: Answer, first_byte_s: float) -> Head:
         try:

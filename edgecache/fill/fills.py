@@ -8,12 +8,14 @@ It does not know HTTP towards clients, nor where recordings are kept.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from edgecache.cache.key import Key
 from edgecache.cache.purges import Kind, Purges, Subject
 from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
+from edgecache.clusters.patience import OUR_FAULT_S
 from edgecache.fill.admission import Admission
 from edgecache.fill.asking import Asking
 from edgecache.fill.attempt import Clusters, Order, Terms
@@ -43,6 +45,9 @@ class Fills:
         self._limits = limits
         self._clock = clock
         self.shedding = Shedding(limits.shed, limits.max_held_bytes)
+        #: The event loop's lateness in all, and when that was last told: what does not come meanwhile is no cluster's fault.
+        self._stood_still_s = 0.0
+        self._beat_at_s = inf
         self._keep_recording = keep
         #: What was purged; in a node, all its parts have the same.
         self.purges = Purges()
@@ -54,6 +59,8 @@ class Fills:
             first_audio_s=first_audio_s,
             hold=self._hold,
             release=self._release,
+            trickle=limits.trickle,
+            stood_still_s=self._stood_still,
         )
         self.admission = Admission(limits, clusters, clock, self._review_all)
         self.asking = Asking(limits, terms, self.admission)
@@ -164,9 +171,15 @@ class Fills:
     def pressed(self, late_s: float) -> str:
         """At a beat of the event loop that came so late: what is refused from now on, and why; empty: nothing is."""
         now = self._clock.monotonic()
+        self._stood_still_s += late_s
+        self._beat_at_s = now
         self.shedding.beat(late_s, now)
         self.shedding.hold(self.held_bytes, now)
         return self.shedding.why()
+
+    def _stood_still(self) -> float:
+        """How long this process stood still, in all; whoever asks may come before the beat that would tell."""
+        return self._stood_still_s + max(0.0, self._clock.monotonic() - self._beat_at_s - OUR_FAULT_S)
 
     def _admit(self, priority: Priority) -> None:
         now = self._clock.monotonic()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgecache.fill.shedding import Shed
+from edgecache.fill.trickle import Trickle
 from edgecache.option import option
 
 
@@ -53,4 +54,5 @@ class FillLimits:
         400, "Nobody listens, and fills wait for room: a longer text than this is abandoned ...", minimum=0
     )
     orphan_kept_bytes: int = option(256 << 10, "... unless so much of its audio is there already.", minimum=0)
+    trickle: Trickle = option(Trickle, "When a cluster's audio is broken off because it comes too slowly.")
     shed: Shed = option(Shed, "When new fills are refused at once, because there is too much to do.")

@@ -59,7 +59,7 @@ def _of_fault(fault: UpstreamFault) -> SpeechError:
         case Fault.REFUSED:
             status = fault.status if fault.status in (400, 404, 413, 422) else 400
             return ClientError(status, "refused_by_cluster", f"{where} refused this utterance with {fault.status}.")
-        case Fault.FIRST_BYTE_TIMEOUT | Fault.STALLED | Fault.TOTAL_TIMEOUT:
+        case Fault.FIRST_BYTE_TIMEOUT | Fault.STALLED | Fault.TRICKLED | Fault.TOTAL_TIMEOUT:
             return UpstreamError(504, "cluster_too_slow", f"{where} gave no audio in time.")
         case Fault.CONNECT:
             return UpstreamError(503, "no_cluster", f"{where} can't be reached.", retry_after_s=1)
