@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from edgecache.cache.key import Key
-from edgecache.delivery import connection
+from edgecache.cache.purges import Kind, Purge, Scope
+from edgecache.delivery import connection, fastlane
 from edgecache.delivery.auth import Auth, new_key
 from edgecache.delivery.limits import FastLane, RequestLimits
+from edgecache.delivery.prepared import Prepared, prepare
 from edgecache.node import Node
 from edgecache.ops import log
 from edgecache.ops.log import Logging
@@ -271,6 +273,39 @@ async def test_age_and_time_to_live_go_on_and_end() -> None:
         clock.advance(0.5)
         assert "fwd=stale" in (await line.ask(post())).cache
         assert answered(line.node) == before
+
+
+async def test_a_new_second_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every full second the heads of all recordings change: rendered anew they would hold up whoever asks then."""
+    clock, rendered = FakeClock(), 0
+
+    def counted(*how: Any) -> Prepared:
+        nonlocal rendered
+        rendered += 1
+        return prepare(*how)
+
+    monkeypatch.setattr(fastlane, "prepare", counted)
+    async with talking(clock) as line:
+        first = await line.known(post())
+        for age_s in range(1, 6):
+            clock.advance(1)
+            told = await line.ask(post())
+            assert (told.headers["Age"], f"ttl={86400 - age_s};" in told.cache) == (str(age_s), True)
+            assert (told.headers["Date"] != first.headers["Date"], told.body) == (True, first.body)
+        assert rendered == 1
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+async def test_a_purge_is_heard_in_the_same_second_and_in_the_next(kind: str) -> None:
+    clock = FakeClock()
+    async with talking(clock) as line:
+        for seconds in (0, 1):
+            heard = await line.known(post())
+            line.node.purges.add(Purge(Scope.ALL, "", Kind(kind), line.node.purges.newest + 1))
+            clock.advance(seconds)
+            told = await line.ask(post())
+            assert "; hit; " not in told.cache
+            assert told.body == heard.body
 
 
 async def test_a_draining_edge_says_that_it_closes() -> None:

@@ -30,14 +30,14 @@ def _named(name: str) -> str:
     return name if name[:1].isalpha() else f'"{name}"'
 
 
-def hit(node: str, ttl_s: float, tier: Tier) -> str:
+def hit(node: str, ttl_s: str, tier: Tier) -> str:
     """A recording served without going forward."""
-    return f"{_named(node)}; hit; ttl={int(ttl_s)}; detail={tier.value}"
+    return f"{_named(node)}; hit; ttl={ttl_s}; detail={tier.value}"
 
 
-def stale(node: str, ttl_s: float, forward_status: int) -> str:
+def stale(node: str, ttl_s: str, forward_status: int) -> str:
     """A recording past its time, served because going forward failed; ttl is negative."""
-    return f"{_named(node)}; fwd=stale; fwd-status={forward_status}; ttl={int(ttl_s)}; detail=stale-if-error"
+    return f"{_named(node)}; fwd=stale; fwd-status={forward_status}; ttl={ttl_s}; detail=stale-if-error"
 
 
 def forwarded(node: str, reason: Reason, cluster: str, *, collapsed: bool, stored_ttl_s: float | None) -> str:

@@ -168,7 +168,10 @@ class Lane:
         until_s, purges, place, (first, second, third), heard = quick
         began_s = self.now()
         if began_s >= until_s or place.gone or purges != self._purges.changes:
-            return None
+            renewed = None if place.gone else self._renewed(seen.said, place)
+            if renewed is None:
+                return None
+            first, second, third = renewed
         place.touched = True
         audio = place.recording.audio
         took_s = self.now() - began_s
@@ -203,6 +206,18 @@ class Lane:
         head = ready.first, ready.second, ready.third
         said.quick = until_s, ready.purges, place, head, heard
         self._quick.append((said, count, len(recording.audio), heard))
+
+    def _renewed(self, said: Said, place: Place) -> tuple[bytes, bytes, bytes] | None:
+        """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
+        found, quick, ready = self._edge.judged(said.asked, place.recording), said.quick, said.prepared
+        if found is None or quick is None or ready is None:
+            return None
+        wall_now, purges = self._wall(), self._purges.changes
+        ready = said.prepared = ready.renewed(found, wall_now, purges)
+        head = ready.first, ready.second, ready.third
+        said.quick = self.now() + ready.until_s - wall_now, purges, place, head, quick[4]
+        place.asked_for()
+        return head
 
     def settle(self) -> None:
         """Counts what was answered since the last time, for whoever reads counts."""
@@ -292,9 +307,12 @@ class Lane:
         said, wall_now = seen.said, self._wall()
         ready = said.prepared
         purges = self._purges.changes
-        if ready is None or not ready.serves(found.recording, found.tier, wall_now, purges):
+        if ready is None or not ready.tells_of(found.recording, found.tier):
             ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now, purges)
             said.count = said.quick = None
+        elif not ready.serves(found.recording, found.tier, wall_now, purges):
+            ready = said.prepared = ready.renewed(found, wall_now, purges)
+            said.quick = None
         return self._whole(seen, ready, found.recording, began_s)
 
     def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:

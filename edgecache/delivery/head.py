@@ -6,6 +6,7 @@ know how an answer is sent.
 
 import re
 import secrets
+from typing import NamedTuple
 
 from edgecache.cache import status as cache_status
 from edgecache.cache.lookup import Reason, Tier
@@ -63,21 +64,34 @@ def new_request_id() -> str:
     return (block + last).decode()
 
 
+class Times(NamedTuple):
+    """What differs from one answer with a recording to the next, as text. elapsed_ms: since the request's head was read."""
+
+    elapsed_ms: str
+    age_s: str
+    ttl_s: str
+
+
 def recorded(node: str, found: Recorded, method: str, elapsed_ms: str) -> dict[str, str]:
     """The headers of a recording that is served whole. elapsed_ms: since the request's head was read, as `duration`."""
+    return recorded_at(node, found, method, Times(elapsed_ms, seconds(found.age_s), seconds(found.ttl_s)))
+
+
+def recorded_at(node: str, found: Recorded, method: str, times: Times) -> dict[str, str]:
+    """The same, with these times and not those of what was found."""
     facts = found.recording.facts
     if found.forward_status is None:
-        told = cache_status.hit(node, found.ttl_s, found.tier)
+        told = cache_status.hit(node, times.ttl_s, found.tier)
     else:
-        told = cache_status.stale(node, found.ttl_s, found.forward_status)
+        told = cache_status.stale(node, times.ttl_s, found.forward_status)
     headers = {
         "Content-Type": facts.media_type,
         "Cache-Control": cache_control(method),
         "Cache-Status": told,
-        "Age": str(int(found.age_s)),
+        "Age": times.age_s,
         "ETag": f'"{facts.etag}"',
         "Content-Location": AUDIO_PATH + found.recording.key,
-        "Server-Timing": f"cache;desc={found.tier.value};dur={elapsed_ms}, made;dur={facts.first_audio_ms:.2f}",
+        "Server-Timing": f"cache;desc={found.tier.value};dur={times.elapsed_ms}, made;dur={facts.first_audio_ms:.2f}",
     }
     if facts.timings:
         headers["Link"] = f'<{AUDIO_PATH}{found.recording.key}{TIMINGS}>; rel="describedby"; type="application/json"'
@@ -124,6 +138,11 @@ _FORWARDED = {
 def cache_control(method: str) -> str:
     """What caches in between may do with speech: keep nothing, or ask us first."""
     return "no-store" if method == "POST" else "private, no-cache"
+
+
+def seconds(exactly_s: float) -> str:
+    """As `Age` and `Cache-Status` have them: those that are over."""
+    return str(int(exactly_s))
 
 
 def duration(milliseconds: float) -> str:

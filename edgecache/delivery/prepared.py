@@ -1,11 +1,13 @@
-"""A recording's head as bytes, rendered once for as long as every word of it stays true. Pure.
+"""A recording's head as bytes, rendered once. Pure.
 
-Two things differ with each answer: how long it took, and the request's id. All else changes at most once a second, as
-`Age`, the time to live and `Date` do. What is said comes from `delivery.head`; here it is only spelled out.
+Two things differ with each answer: how long it took, and the request's id. `Age`, the time to live and `Date` change once a
+second: they are filled in anew, the rest stays as it was rendered, for as long as the recording's facts do. What is said
+comes from `delivery.head`; here it is only spelled out.
 """
 
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from math import floor
 
@@ -13,20 +15,25 @@ import msgspec
 
 from edgecache.cache.lookup import Tier
 from edgecache.cache.recording import Facts, Recording
-from edgecache.delivery.head import SERVER, duration, recorded
+from edgecache.delivery.head import SERVER, Times, duration, recorded_at, seconds
 from edgecache.delivery.ranges import Reply
 from edgecache.fill.edge import Recorded
 
-#: Stands where something differs with each answer; no header of ours can hold it.
+#: Stands where something differs; no header of ours can hold it. Told apart by where they come: time to live, age, how
+#: long it took, the request's id, the date.
 _GAP = "\0"
+_GAPS = Times(_GAP, _GAP, _GAP)
 #: Durations below 10 ms as text, by hundredths of a millisecond.
 _DURATIONS = [duration(hundredths / 100).encode() for hundredths in range(1000)]
+
+#: What comes before, between and behind the five gaps.
+Pieces = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 
 
 class Prepared(msgspec.Struct, frozen=True):
     """A head with two gaps, of this recording from this tier, true from `from_s` to before `until_s` (Unix seconds).
 
-    purges: how often anything had been purged when it was found to be a hit.
+    purges: how often anything had been purged when it was found to be a hit. pieces: the same with all five gaps.
     """
 
     facts: Facts
@@ -36,16 +43,20 @@ class Prepared(msgspec.Struct, frozen=True):
     first: bytes
     second: bytes
     third: bytes
-    purges: int = 0
+    purges: int
+    pieces: Pieces
 
     def serves(self, recording: Recording, tier: Tier, wall_now: float, purges: int = 0) -> bool:
         """Whether every word is true of this recording now, as it was found to be a hit before."""
-        return (
-            self.from_s <= wall_now < self.until_s
-            and (self.facts is recording.facts or self.facts == recording.facts)
-            and self.tier is tier
-            and self.purges == purges
-        )
+        return self.from_s <= wall_now < self.until_s and self.purges == purges and self.tells_of(recording, tier)
+
+    def tells_of(self, recording: Recording, tier: Tier) -> bool:
+        """Whether every word but times is true of this recording."""
+        return (self.facts is recording.facts or self.facts == recording.facts) and self.tier is tier
+
+    def renewed(self, found: Recorded, wall_now: float, purges: int) -> "Prepared":
+        """The head of this hit, of which it tells, with the times as they are now."""
+        return _filled(self.pieces, found, wall_now, purges)
 
     def head(self, elapsed_s: float, request_id: str) -> bytes:
         """The whole head, to the empty line."""
@@ -61,16 +72,35 @@ def spelled_duration(elapsed_s: float) -> bytes:
 def prepare(node: str, found: Recorded, method: str, wall_now: float, purges: int = 0) -> Prepared:
     """The head of this hit, served whole."""
     whole = Reply(200, {}, found.recording.audio)
-    first, second, third = spelled(whole, recorded(node, found, method, _GAP), _GAP, wall_now).split(_GAP.encode())
+    text = _lines(whole, recorded_at(node, found, method, _GAPS), _GAP, _GAP)
+    start, before_age, before_took, before_id, before_date, end = text.split(_GAP.encode())
+    pieces = start, before_age, before_took, before_id, before_date, end
+    return _filled(pieces, found, wall_now, purges)
+
+
+def _filled(pieces: Pieces, found: Recorded, wall_now: float, purges: int) -> Prepared:
+    start, before_age, before_took, before_id, before_date, end = pieces
+    first = b"".join((start, seconds(found.ttl_s).encode(), before_age, seconds(found.age_s).encode(), before_took))
+    third = b"".join((before_date, _date(floor(wall_now)).encode(), end))
     until_s = min(floor(wall_now) + 1, wall_now + 1 - found.age_s % 1, wall_now + found.ttl_s % 1)
-    return Prepared(found.recording.facts, found.tier, wall_now, until_s, first, second, third, purges)
+    facts = found.recording.facts
+    return Prepared(facts, found.tier, wall_now, until_s, first, before_id, third, purges, pieces)
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def spelled(reply: Reply, headers: Mapping[str, str], request_id: str, wall_now: float) -> bytes:
     """The head of this reply as it is sent; `headers`: what else is said in it."""
+    return _lines(reply, headers, request_id, _date(floor(wall_now)))
+
+
+def _lines(reply: Reply, headers: Mapping[str, str], request_id: str, date: str) -> bytes:
     all_headers = {**headers, **reply.headers, "Server": SERVER, "X-Request-Id": request_id}
     if reply.status != HTTPStatus.NOT_MODIFIED:
         all_headers["Content-Length"] = str(len(reply.body))
-    all_headers["Date"] = formatdate(wall_now, usegmt=True)
+    all_headers["Date"] = date
     start = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"
     return "\r\n".join([start, *[f"{name}: {text}" for name, text in all_headers.items()], "", ""]).encode()

@@ -44,6 +44,8 @@ class Place(Protocol):
 
     touched: bool
 
+    def asked_for(self) -> None: ...
+
 
 class Tiers(Protocol):
     """The stores in order."""
