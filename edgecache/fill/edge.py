@@ -91,6 +91,22 @@ class Live(msgspec.Struct, frozen=True):
     joined: bool
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """A flight for a wish, which may give audio or not. spare: what is stale, if it gives none."""
+
+    flight: Flight
+    reason: Reason
+    joined: bool
+    spare: Recorded | None = None
+
+    @property
+    def live(self) -> Live:
+        """The speech, once its first audio is there."""
+        head = self.flight.head
+        assert head is not None, self
+        return Live(self.flight, head, self.reason, self.joined or head.followed)
+
+
 Speech = Recorded | Live
 
 
@@ -164,33 +180,56 @@ class Edge:
     async def speak(self, wish: Wish) -> Speech:
         """The speech that was wished for. SpeechError: there is none, and why."""
         asked = self.asked(wish)
+        begun = self.begin(wish, asked)
+        if begun is None:
+            begun = self._beyond(wish, asked, *await self._found(asked))
+        if isinstance(begun, Recorded):
+            return begun
+        try:
+            with begun.flight.reading():
+                await begun.flight.begun()
+        except SpeechError as error:
+            return self.instead(begun, error)
+        return begun.live
+
+    def begin(self, wish: Wish, asked: Asked) -> "Recorded | Begun | None":
+        """The same as far as it goes without waiting. None: Redis is to be asked first. SpeechError: there is none."""
         directives = wish.directives
         if directives.no_store:
             _may_go_forward(directives)
-            return await self._live(wish, asked, Reason.BYPASS)
+            return self._go_forward(wish, asked, Reason.BYPASS)
         if directives.no_cache:
             _may_go_forward(directives)
-            return await self._live(wish, asked, Reason.REQUEST)
+            return self._go_forward(wish, asked, Reason.REQUEST)
         verdict = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall()))
         if isinstance(verdict, Hit):
             return _recorded(verdict, Tier.MEMORY)
-        return await self._beyond_memory(wish, asked, verdict)
+        if wish.looked_for != asked.key and self._may_have(asked.key):
+            return None
+        return self._beyond(wish, asked, verdict, Tier.MEMORY)
 
-    async def _beyond_memory(self, wish: Wish, asked: Asked, remembered: Verdict) -> Speech:
-        verdict, tier = await self._find(wish, asked, remembered)
+    def _beyond(self, wish: Wish, asked: Asked, verdict: Verdict, tier: Tier) -> "Recorded | Begun":
+        """With what the tiers have."""
         if isinstance(verdict, Hit):
             return _recorded(verdict, tier)
         _may_go_forward(wish.directives)
-        reason = verdict.reason if isinstance(verdict, Miss) else Reason.STALE
+        if isinstance(verdict, Miss):
+            return self._go_forward(wish, asked, verdict.reason)
+        spare = _recorded(verdict, tier)
         try:
-            return await self._live(wish, asked, reason)
-        except ClientError:
-            raise
+            return self._go_forward(wish, asked, Reason.STALE, spare)
         except SpeechError as error:
-            if not isinstance(verdict, Stale):
-                raise
-            self.counters.stale_served += 1
-            return _recorded(verdict, tier, error.status)
+            return self._spared(spare, error)
+
+    def instead(self, begun: "Begun", error: SpeechError) -> Recorded:
+        """What is served because the flight gave nothing. SpeechError: nothing is."""
+        return self._spared(begun.spare, error)
+
+    def _spared(self, spare: Recorded | None, error: SpeechError) -> Recorded:
+        if spare is None or isinstance(error, ClientError):
+            raise error
+        self.counters.stale_served += 1
+        return msgspec.structs.replace(spare, forward_status=error.status)
 
     # Hits alone, for those who can't wait for anything else.
 
@@ -238,8 +277,9 @@ class Edge:
         """What a HEAD learns: a hit or nothing; never goes forward. NodeError 504: the wish forbids that anyway."""
         if not (wish.directives.no_store or wish.directives.no_cache):
             asked = self.asked(wish)
-            remembered = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall()))
-            verdict, tier = await self._find(wish, asked, remembered)
+            verdict, tier = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall())), Tier.MEMORY
+            if not isinstance(verdict, Hit) and wish.looked_for != asked.key and self._may_have(asked.key):
+                verdict, tier = await self._found(asked)
             if isinstance(verdict, Hit):
                 return _recorded(verdict, tier)
         _may_go_forward(wish.directives)
@@ -267,10 +307,8 @@ class Edge:
             self.counters.mismatches += 1
         return verdict
 
-    async def _find(self, wish: Wish, asked: Asked, remembered: Verdict) -> tuple[Verdict, Tier]:
-        """Redis, unless memory will do or the speech is on its way; then memory again, for a fill that ended meanwhile."""
-        if isinstance(remembered, Hit) or wish.looked_for == asked.key or not self._may_have(asked.key):
-            return remembered, Tier.MEMORY
+    async def _found(self, asked: Asked) -> tuple[Verdict, Tier]:
+        """What Redis has, or else memory by now, if a fill ended meanwhile."""
         verdict = self._judge(asked, await self._find_once(asked.key))
         if not isinstance(verdict, Miss):
             return verdict, Tier.REDIS
@@ -294,7 +332,7 @@ class Edge:
             question.reply.add_done_callback(lambda _: self._finding.pop(key))
         return question
 
-    async def _live(self, wish: Wish, asked: Asked, reason: Reason) -> Live:
+    def _go_forward(self, wish: Wish, asked: Asked, reason: Reason, spare: Recorded | None = None) -> "Begun":
         may_join = reason in (Reason.URI_MISS, Reason.STALE)
         flight = self._fills.join(asked.key, wish.priority) if may_join else None
         joined = flight is not None
@@ -302,13 +340,11 @@ class Edge:
             store = not wish.directives.no_store
             order = Order(asked, wish.utterance, wish.forwarding, store, wish.priority, may_join)
             flight = self._fills.lead(order, alone=not store)
-        with flight.reading():
-            head = await flight.begun()
-        return Live(flight, head, reason, joined or head.followed)
+        return Begun(flight, reason, joined, spare)
 
 
-def _recorded(verdict: Hit | Stale, tier: Tier, forward_status: int | None = None) -> Recorded:
-    return Recorded(verdict.recording, verdict.age_s, verdict.ttl_s, tier, forward_status)
+def _recorded(verdict: Hit | Stale, tier: Tier) -> Recorded:
+    return Recorded(verdict.recording, verdict.age_s, verdict.ttl_s, tier)
 
 
 def _may_go_forward(directives: Directives) -> None:
