@@ -268,6 +268,7 @@ async def test_fault_93_a_process_that_was_stopped_goes_on_as_if_nothing_had_bee
             await origin.until(lambda counters: counters.in_flight == 2)
             daemon.send(signal.SIGSTOP)
             await asyncio.sleep(3.0)
+            await origin.until(lambda counters: counters.in_flight == 0)  # all is said, and lies in sockets
             daemon.send(signal.SIGCONT)
             rest = await stream.read()
             assert (await late).status == 200

@@ -24,10 +24,18 @@ async def test_what_was_ended_is_never_over() -> None:
         await asyncio.sleep(0.03)
 
 
-async def test_time_that_is_over_before_it_begins_is_over_at_once() -> None:
+@pytest.mark.parametrize("within_s", [-0.01, -1.0], ids=["just over", "long over"])
+async def test_time_that_is_over_before_it_begins_is_over(within_s: float) -> None:
     with pytest.raises(TimeoutError):
-        async with Patience(-1.0):
+        async with Patience(within_s):
             await asyncio.Event().wait()
+
+
+async def test_a_second_wait_after_the_process_stood_still_has_its_moments_too() -> None:
+    """A head is heard in the moments of the first; the audio behind it comes one turn of the loop later."""
+    async with Patience(-1.0):
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["was said", "was not"])

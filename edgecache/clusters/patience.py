@@ -15,7 +15,7 @@ OUR_FAULT_S, MOMENT_S, MOMENTS = 0.2, 0.01, 5
 
 class Patience:
     """`async with Patience(2.0) as patience:` raises TimeoutError when the block takes longer, unless `patience.end()` was
-    called before."""
+    called before. What is left of a time may be less than nothing: far less, and it was our own standing still again."""
 
     __slots__ = ("_due_at", "_moments", "_timeout", "_timer", "_within_s")
 
@@ -29,7 +29,7 @@ class Patience:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         await self._timeout.__aenter__()
-        self._due_at = loop.time() + max(0.0, self._within_s)
+        self._due_at = loop.time() + self._within_s
         self._timer = loop.call_at(self._due_at, self._over)
         return self
 
