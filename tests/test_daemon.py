@@ -20,6 +20,7 @@ from edgecache.cache.recording import unframe
 from edgecache.delivery.auth import new_key
 from edgecache.demo import tone
 from edgecache.speech.utterance import decode
+from tests.attention import attention
 from tests.daemon import HANG_S, LOOPBACK, Daemon, Daemons, config, daemons, eventually, servers_in
 from tests.houses import Heard, cluster, keys_file
 from tests.redis_server import RedisServer
@@ -129,7 +130,7 @@ async def test_rule_3_what_does_not_finish_is_broken_off_visibly_and_not_stored(
             assert not await listener.rest()
         assert await daemon.ended() == 0
         took = moment(daemon, "stopped") - moment(daemon, "draining")
-        assert took < timedelta(seconds=1.8)
+        assert took < timedelta(seconds=10), "not after the story's 15 s, nor after 20 s of draining"
         assert redis_server.call("DBSIZE") == 0
         (line,) = daemon.logged("POST /v1/tts")
         assert (line["whole"], line["error"]) == (False, "stopping")
@@ -148,9 +149,9 @@ async def test_idle_connections_and_half_requests_do_not_hold_it_up() -> None:
         await say(client, daemon, "And then nothing")
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(b"POST /v1/tts HTTP/1.1\r\nHos")
-        began_s = asyncio.get_running_loop().time()
-        assert await daemon.stopped() == 0
-        assert asyncio.get_running_loop().time() - began_s < 3
+        async with attention() as paid:
+            assert await daemon.stopped() == 0
+        assert paid.took_s < 5, "not the drain's 10 s"
         assert await reader.read(-1) == b""
         writer.close()
 

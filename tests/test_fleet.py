@@ -397,4 +397,4 @@ async def test_the_round_trip_is_tcps_own_where_it_tells() -> None:
             await it.fleet.probe_once("syd")
         (status,) = it.fleet.status()
         assert status.rtt_ms is not None
-        assert status.rtt_ms < 100
+        assert status.rtt_ms < 400

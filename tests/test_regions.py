@@ -67,8 +67,9 @@ async def round_trips(places: Regions, place: str, port: int, count: int = 8) ->
 @pytest.mark.parametrize(("place", "rtt_ms"), [(EDGE, 20), (CENTRAL, 300)])
 async def test_tcp_measures_the_distance(place: str, rtt_ms: float) -> None:
     async with far_apart(atlas()) as places, asyncio.timeout(HANG_S), echo(places, place) as port:
-        # A loaded machine makes it longer; nothing makes it shorter.
-        assert rtt_ms <= await round_trips(places, place, port) < rtt_ms * 1.5 + 20
+        # A loaded machine makes it longer, so the shortest of a few counts; nothing makes it shorter.
+        measured = [await round_trips(places, place, port) for _ in range(4)]
+        assert rtt_ms <= min(measured) < rtt_ms * 1.5 + 20
 
 
 async def test_distance_changes_while_it_is_used() -> None:

@@ -150,7 +150,7 @@ async def test_a_client_that_vanished_is_noticed_within_two_heartbeats() -> None
         assert await silent.close_code() == 1006
         # Sooner than it may be would be a fault too; later than this only on a very busy machine.
         assert heartbeat_s <= loop.time() - began_s
-        assert loop.time() - pinged_s < heartbeat_s * 10
+        assert loop.time() - pinged_s < heartbeat_s * 25
         while len(home.node.sockets) > 1:
             await asyncio.sleep(0.01)
         await say(alive, text="Hello")
