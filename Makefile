@@ -32,7 +32,7 @@ redis:
 
 # Players that nobody here wrote decode what is served. Without them their tests are skipped and say so.
 players:
-	@{ command -v sox && command -v ffmpeg; } >/dev/null || { [ "$(ROOT)" = yes ] && command -v apt-get >/dev/null && \
+	@{ command -v ffmpeg && command -v sox && sox --help | grep -w mp3; } >/dev/null 2>&1 || { [ "$(ROOT)" = yes ] && command -v apt-get >/dev/null && \
 	  echo "Installing sox and ffmpeg ..." && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends sox libsox-fmt-mp3 ffmpeg >/dev/null; } || \
 	  echo "Some tests want players: apt-get install sox libsox-fmt-mp3 ffmpeg (as root)." >&2
