@@ -4,13 +4,10 @@ The paths are measured over real sockets by a clock that the test moves; the res
 """
 
 import asyncio
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,7 +16,6 @@ import pytest
 from edgecache.clusters.cluster import Cluster, HealthPolicy, SelectionPolicy
 from edgecache.fill.limits import FillLimits
 from edgecache.node import Node
-from tests import daemon as daemons
 from tests.attention import attention
 from tests.houses import Heard, cluster, running, settings
 from tests.scripted_upstream import FIN, HOLD, Script, ScriptedUpstream, closed_port, head, whole
@@ -252,98 +248,3 @@ async def test_29_a_connection_that_dies_idle_costs_no_client_an_error() -> None
                 assert (answer.status, await answer.read()) == (200, WAV)
         told = (await it.status())["fills"]
         assert (told["sealed"], told["retries"], told["refused"]) == (20, 0, 0)
-
-
-# Row 23: TLS.
-
-
-def signed(directory: Path, name: str, *, days: int = 30, host: str = "localhost", authority: str = "ca") -> Path:
-    """A certificate with its key in one file, made now."""
-    path, made = directory / f"{name}.pem", directory / authority
-    _openssl(
-        "req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{path}.key", "-out", f"{path}.csr", "-subj", f"/CN={host}"
-    )
-    (directory / f"{name}.ext").write_text(f"subjectAltName=DNS:{host}\n")
-    _openssl(
-        *("x509", "-req", "-in", f"{path}.csr", "-CA", f"{made}.pem", "-CAkey", f"{made}.pem", "-CAcreateserial"),
-        *("-days", str(days), "-extfile", str(directory / f"{name}.ext"), "-out", f"{path}.crt"),
-    )
-    path.write_text(Path(f"{path}.crt").read_text() + Path(f"{path}.key").read_text())
-    return path
-
-
-def authority(directory: Path, name: str) -> Path:
-    """Whom to trust, or not."""
-    path = directory / f"{name}.pem"
-    _openssl(
-        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{path}.key", "-out", f"{path}.crt"),
-        *("-days", "30", "-subj", f"/CN={name}"),
-    )
-    path.write_text(Path(f"{path}.crt").read_text() + Path(f"{path}.key").read_text())
-    return path
-
-
-def _openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-@asynccontextmanager
-async def tls_cluster(chain: Path, asked: list[str]) -> AsyncIterator[int]:
-    """Speaks to whoever shakes hands; notes that it was asked."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                if request.startswith(b"POST"):
-                    lines = request.lower().split(b"\r\n")
-                    length = next(line for line in lines if line.startswith(b"content-length:"))
-                    await reader.readexactly(int(length.split(b":")[1]))
-                    asked.append(chain.stem)
-                writer.write(whole(WAV))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
-            return  # it went away
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "localhost", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-async def test_23_tls_that_can_not_be_trusted_is_asked_nothing(tmp_path: Path) -> None:
-    """Four clusters, each for a language of its own; only the trusted one is ever told a text."""
-    authority(tmp_path, "ca")
-    authority(tmp_path, "stranger")
-    chains = {
-        "trusted": signed(tmp_path, "trusted"),
-        "expired": signed(tmp_path, "expired", days=-1),
-        "wrong-name": signed(tmp_path, "wrong-name", host="elsewhere.example"),
-        "unknown-ca": signed(tmp_path, "unknown-ca", authority="stranger"),
-    }
-    asked: list[str] = []
-    async with AsyncExitStack() as left:
-        ports = {name: await left.enter_async_context(tls_cluster(chain, asked)) for name, chain in chains.items()}
-        of = daemons.config(routes=[{"name": name, "groups": [name], "languages": [name]} for name in chains])
-        of["clusters"] = [
-            {"name": name, "url": f"https://localhost:{port}", "groups": [name]} for name, port in ports.items()
-        ]
-        start = await left.enter_async_context(daemons.daemons())
-        edge = await start.serve(of, {"SSL_CERT_FILE": str(tmp_path / "ca.pem.crt")})
-        client = await left.enter_async_context(aiohttp.ClientSession())
-        told = {}
-        for name in chains:
-            wanted = {"text": "secret", "language": name, "format": "wav"}
-            async with client.post(f"{edge.url}/v1/tts", json=wanted) as answer:
-                await answer.read()
-                told[name] = answer.status
-        assert told == {"trusted": 200, "expired": 503, "wrong-name": 503, "unknown-ca": 503}
-        assert asked == ["trusted"]
-        upstreams = (await edge.admin("/clusters"))[1]["upstreams"]
-        faults = {each["name"]: each["last_fault"] for each in upstreams}
-        assert faults.pop("trusted") == ""
-        assert all("TLS" in fault for fault in faults.values()), faults

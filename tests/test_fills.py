@@ -28,7 +28,7 @@ ENDINGS: list[tuple[str, Reply, State, str, str]] = [
     ("closed, and cut", Reply([CUT_WAV], framed=False), State.BROKEN, "broken_off", ""),
     ("broke off", Reply([CUT_WAV, fault(Fault.BROKEN)]), State.BROKEN, "broken_off", ""),
     ("stalled", Reply([CUT_WAV, fault(Fault.STALLED)]), State.BROKEN, "broken_off", ""),
-    ("stalled", Reply([CUT_WAV, fault(Fault.TRICKLED)]), State.BROKEN, "broken_off", ""),
+    ("trickled", Reply([CUT_WAV, fault(Fault.TRICKLED)]), State.BROKEN, "broken_off", ""),
     ("too long a rendering", Reply([WAV, *[WAV] * 4]), State.BROKEN, "broken_off", ""),
 ]
 
@@ -172,7 +172,7 @@ TOLD: list[tuple[str, UpstreamFault, type[SpeechError], int, str, int | None]] =
     ("refused 415", fault(Fault.REFUSED, 415), ClientError, 400, "refused_by_cluster", None),
     ("no first byte", fault(Fault.FIRST_BYTE_TIMEOUT), UpstreamError, 504, "cluster_too_slow", None),
     ("stalled", fault(Fault.STALLED), UpstreamError, 504, "cluster_too_slow", None),
-    ("stalled", fault(Fault.TRICKLED), UpstreamError, 504, "cluster_too_slow", None),
+    ("trickled", fault(Fault.TRICKLED), UpstreamError, 504, "cluster_too_slow", None),
     ("too long in all", fault(Fault.TOTAL_TIMEOUT), UpstreamError, 504, "cluster_too_slow", None),
     ("unreachable", fault(Fault.CONNECT), UpstreamError, 503, "no_cluster", 1),
     ("busy", fault(Fault.BUSY, 429), UpstreamError, 503, "clusters_busy", 1),

@@ -18,6 +18,8 @@ from edgecache.clusters.wire import Peer
 
 #: What is wrong here, and says nothing about whom we wanted to reach.
 OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE})
+#: Who does not let us connect refuses; who ends it later than that had let us.
+ENDS_A_HANDSHAKE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 class Switchboard:
@@ -147,6 +149,8 @@ class Switchboard:
         except Unresolved as error:
             raise LineFault(Fault.CONNECT, "its name can't be resolved") from error
         except OSError as error:
+            if peer.scheme == "https" and isinstance(error, ENDS_A_HANDSHAKE):
+                raise LineFault(Fault.CONNECT, "the TLS handshake broke off") from error
             if error.errno in OUR_OWN_LACK:
                 raise LineFault(Fault.BUSY, "this edge has no descriptor left") from error
             raise LineFault(Fault.CONNECT, f"can't connect ({named(error)})") from error
@@ -179,7 +183,8 @@ class Switchboard:
 
 @functools.cache
 def verifying() -> ssl.SSLContext:
-    """Certificates are verified, and that they are the host's."""
+    """Certificates are verified, and that they are the host's. Whom to trust is read once in a process."""
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # also where OpenSSL's configuration would allow less
     context.set_alpn_protocols(["http/1.1"])
     return context
