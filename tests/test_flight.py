@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgecache.cache.key import Key
 from edgecache.errors import NodeError, SpeechError, UpstreamError
-from edgecache.fill.flight import READ_BYTES, TRANSITIONS, Event, Flight, Head, Rendering, State
+from edgecache.fill.flight import READ_BYTES, TRANSITIONS, Event, Flight, Head, Listener, Rendering, State
 
 KEY = Key("cd" * 32)
 HEAD = Head("audio/wav", "near", 0.1, 0.1, True)
@@ -76,6 +76,85 @@ async def test_rule_3_a_break_is_never_an_end() -> None:
     flight.fail(BROKE)
     assert await reader == (b"x", False)
     assert await listen(flight) == (b"x", False)
+
+
+class Told:
+    """A listener that takes all that is there whenever it is called, unless it is paused; and how often it was called."""
+
+    def __init__(self, flight: Flight) -> None:
+        self.heard, self.calls, self.paused, self.error = b"", 0, False, ""
+        self.listener = Listener(flight, self.take)
+
+    def take(self) -> None:
+        self.calls += 1
+        try:
+            while not self.paused and (chunk := self.listener.take()):
+                self.heard += chunk
+        except SpeechError as error:
+            self.error = error.code
+        if self.listener.ended or self.error:
+            self.listener.close()
+
+
+def test_a_listener_hears_each_piece_before_the_writer_goes_on() -> None:
+    flight = Flight(KEY)
+    told = Told(flight)
+    assert (told.listener.take(), told.listener.ended) == (b"", False)
+    rendering = Rendering()
+    rendering.add(b"head")
+    flight.audible(HEAD, rendering)
+    assert told.heard == b"head"
+    flight.add(b"one")
+    assert (told.heard, flight.readers) == (b"headone", 1)
+    flight.end("unframed")
+    assert (told.calls, flight.readers) == (3, 0)
+
+
+def test_a_listener_that_does_not_take_loses_nothing() -> None:
+    flight = Flight(KEY)
+    told = Told(flight)
+    flight.audible(HEAD)
+    told.paused = True
+    flight.add(b"one")
+    flight.add(b"two")
+    flight.end("unframed")
+    assert (told.heard, told.listener.ended, flight.readers) == (b"", False, 1)
+    told.paused = False
+    told.take()
+    assert (told.heard, flight.readers) == (b"onetwo", 0)
+
+
+@pytest.mark.parametrize(("audible", "heard"), [(True, b"x"), (False, b"")], ids=["after audio", "before any"])
+def test_rule_3_a_listener_is_told_of_a_break_behind_all_that_came(audible: bool, heard: bytes) -> None:
+    flight = Flight(KEY)
+    told = Told(flight)
+    if audible:
+        flight.audible(HEAD)
+        flight.add(b"x")
+    flight.fail(BROKE)
+    assert (told.heard, told.error, flight.readers) == (heard, "broken_off", 0)
+    assert not told.listener.ended
+
+
+async def test_rule_4_a_listener_that_fails_or_closes_another_changes_nothing_for_the_rest() -> None:
+    flight, said = Flight(KEY), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+    first = Told(flight)
+
+    def fail() -> None:
+        first.listener.close()
+        third.listener.close()
+        raise ValueError("mine")
+
+    failing, third, last = Listener(flight, fail), Told(flight), Told(flight)
+    flight.audible(HEAD)
+    flight.add(b"x")
+    assert (first.heard, third.heard, last.heard, third.calls) == (b"", b"", b"x", 0)
+    assert [str(each) for each in said] == ["mine"]
+    assert flight.readers == 2
+    failing.close()
+    failing.close()
+    assert flight.readers == 1
 
 
 async def test_an_error_before_the_first_audio_is_a_proper_error() -> None:

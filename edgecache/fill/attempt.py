@@ -199,8 +199,8 @@ class Attempt:
         if self.flight.state is not State.ASKING:
             raise Beaten
         self._report(head.first_audio_s, None)
+        self.flight.heard(*self._heard)  # first: listeners are called by what follows
         self.flight.audible(head, self._rendering)
-        self.flight.heard(*self._heard)
         self._look()
         if self._race is not None:
             self._race.heard(self)
@@ -210,10 +210,7 @@ class Attempt:
             raise self._fault(Fault.TOO_LARGE, "longer than a rendering may be")
         if not self._terms.hold(len(chunk)):
             raise full()
-        if self.audible:
-            self.flight.add(chunk)
-        else:
-            self._rendering.add(chunk)
+        self._rendering.add(chunk)
         listening.feed(chunk)
         self._heard = listening.heard_s, self._terms.clock.monotonic()
         if self.audible:

@@ -4,8 +4,10 @@ Keeps rules 3, 4 and 5: readers read a shared buffer by position from byte zero,
 does changes nothing for the others; one flight is one upstream response; an end is an end only if the upstream's was.
 It does not know clusters, tiers or HTTP.
 
-Theory. The one writer (the fill's task) adds bytes and then says how it ended. A reader holds nothing but a position.
-Nobody queues bytes for anybody, so a reader that stalls costs no memory beyond the rendering that all share.
+Theory. The one writer (the fill) adds bytes and then says how it ended. A reader holds nothing but a position. Nobody
+queues bytes for anybody, so a reader that stalls costs no memory beyond the rendering that all share. There are two ways to
+read: a task waits (`Reader.read`), which costs it a turn of the event loop; or a callback is called in the very turn in
+which the bytes came (`Listener`), which is for whoever can write them out there and then.
 """
 
 import asyncio
@@ -110,6 +112,7 @@ class Flight:
     """A fill under way, for one key."""
 
     __slots__ = (
+        "_listeners",
         "_waiters",
         "after_purge",
         "arrived_s",
@@ -150,6 +153,8 @@ class Flight:
         #: The serial of the newest purge that was known when it was begun.
         self.after_purge = 0
         self._waiters: set[asyncio.Future[None]] = set()
+        #: In the order in which they came.
+        self._listeners: dict[Listener, None] = {}
 
     def __repr__(self) -> str:
         return f"<Flight {self.key[:8]} {self.state.value} {self.rendering.length} bytes, {self.readers} readers>"
@@ -168,8 +173,10 @@ class Flight:
             self._wake()
 
     def heard(self, heard_s: float, now: float) -> None:
-        """So much speech is in what has come up to now."""
+        """So much speech is in what has come up to now, which readers may read."""
         self.heard_s, self.arrived_s = heard_s, now
+        if self.state is State.SPEAKING:
+            self._wake()
 
     def audible(self, head: Head, rendering: Rendering | None = None) -> None:
         """The first audio is there. rendering: what is heard, from its beginning (rule 5: this one and no other)."""
@@ -197,30 +204,52 @@ class Flight:
         self._wake()
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, set()
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        for listener in tuple(self._listeners):
+            try:
+                listener.told()
+            except (
+                Exception
+            ) as error:  # a root like a task's: what one reader does changes nothing for the others (rule 4)
+                self._listeners.pop(listener, None)
+                context = {"message": f"a listener failed: {listener!r}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     # The readers' side.
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Counts a reader while it listens."""
-        self.readers += 1
+        self.enter()
         try:
             yield
         finally:
-            self.readers -= 1
-            if not self.readers and not self.over:
-                self.left(self)
+            self.leave()
+
+    def enter(self, listener: "Listener | None" = None) -> None:
+        """One more reader. listener: it is to be called."""
+        self.readers += 1
+        if listener is not None:
+            self._listeners[listener] = None
+
+    def leave(self, listener: "Listener | None" = None) -> None:
+        """One reader less."""
+        if listener is not None:
+            self._listeners.pop(listener, None)
+        self.readers -= 1
+        if not self.readers and not self.over:
+            self.left(self)
 
     async def begun(self) -> Head:
         """Waits for the first audio. SpeechError: there will be none."""
         while self.state is State.ASKING:
             await self._changed()
         if self.head is None:
-            raise self._error()
+            raise self.refusal()
         return self.head
 
     async def read(self, position: int) -> bytes:
@@ -230,7 +259,7 @@ class Flight:
             if chunk:
                 return chunk
             if self.state is State.BROKEN:
-                raise self._error()
+                raise self.refusal()
             if self.over:
                 return b""
             await self._changed()
@@ -238,18 +267,18 @@ class Flight:
     def intact(self) -> None:
         """SpeechError: it has broken off already, whatever of it can still be read."""
         if self.state is State.BROKEN:
-            raise self._error()
+            raise self.refusal()
 
     async def whole(self) -> bytes:
         """All bytes, once it is over; shared, not a copy. SpeechError: it broke off."""
         while not self.over:
             await self._changed()
         if self.error is not None:
-            raise self._error()
+            raise self.refusal()
         return self.rendering.collapse()
 
-    def _error(self) -> SpeechError:
-        """Each reader's own: an error raised again and again grows a trace that keeps all who raised it alive."""
+    def refusal(self) -> SpeechError:
+        """Why there is no more. Each reader's own: one that is raised again and again keeps all who raised it alive."""
         assert self.error is not None, self
         return replace(self.error)
 
@@ -263,7 +292,7 @@ class Flight:
 
 
 class Reader:
-    """One reader's way through a flight. audio_s: about how long the last piece speaks, 0 where its bytes do not say."""
+    """A task's way through a flight. audio_s: about how long the last piece speaks, 0 where its bytes do not say."""
 
     __slots__ = ("_flight", "_spoken_s", "audio_s", "position")
 
@@ -275,11 +304,63 @@ class Reader:
 
     async def read(self) -> bytes:
         """The next piece; empty at the end. SpeechError: it broke off."""
+        return self._past(await self._flight.read(self.position))
+
+    def _past(self, chunk: bytes) -> bytes:
         flight = self._flight
-        chunk = await flight.read(self.position)
         self.position += len(chunk)
         # Speech is taken for as dense here as it is on the whole so far; what was guessed wrongly is made up for later.
         spoken_s = flight.heard_s * self.position / flight.rendering.length if chunk else 0.0
         self.audio_s = max(0.0, spoken_s - self._spoken_s)
         self._spoken_s += self.audio_s
         return chunk
+
+
+class Listener(Reader):
+    """A reader that is called instead of waiting, in the turn of the event loop in which there is something new.
+
+    `told` is called with nothing, by the fill itself: when the first audio is there, when more of it is, and when the flight
+    is over. It is not called for what is there already, nor by `close`. It has to be quick and must not wait; it may `take`,
+    write, and `close`. If it raises, that is logged and it is never called again.
+
+    There is no queue, so flow control is not to take: who can't write now takes nothing, and takes what is there by itself
+    when it can again. It counts as a reader until it is closed, which it must be once, also if the flight is over.
+    """
+
+    __slots__ = ("_closed", "told")
+
+    def __init__(self, flight: Flight, told: Callable[[], None]) -> None:
+        super().__init__(flight)
+        self.told = told
+        self._closed = False
+        flight.enter(self)
+
+    def __repr__(self) -> str:
+        return f"<Listener at {self.position} of {self._flight!r}>"
+
+    def take(self) -> bytes:
+        """The next piece of what is there; empty: no more for now, or at all (`ended`). SpeechError: it broke off there, or
+        there is no audio and never will be."""
+        flight = self._flight
+        if flight.state is State.ASKING:
+            return b""
+        chunk = flight.rendering.read(self.position)
+        if not chunk and flight.error is not None:
+            raise flight.refusal()
+        return self._past(chunk)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was taken and the speech has ended as it should."""
+        flight = self._flight
+        return flight.over and flight.error is None and self.position == flight.rendering.length
+
+    def close(self) -> None:
+        """It listens no more."""
+        if not self._closed:
+            self._closed, self.told = True, _hears_nothing
+            self._flight.leave(self)
+
+
+def _hears_nothing() -> None:
+    """What is called of one that was closed by another, while it was its turn."""
