@@ -19,8 +19,11 @@ MAX_CODE_LINES, MAX_PARAMETERS, MAX_FILE_LINES = 40, 5, 400
 #: are made inside the function that registers them; that one is not charged with their lines, they are counted themselves.
 COMMANDS = "verbs/"
 BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
-#: The roots of tasks that must outlive what nobody foresaw; each says why where it is.
-TASK_ROOTS = {"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"}
+#: The roots of tasks, and of calls back, that must outlive what nobody foresaw; each says why where it is.
+TASK_ROOTS = {
+    **{"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"},
+    "fill/flight.py": "_call",
+}
 BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("measures/*.py", "ops/objectives.py", "ops/windows.py"),

@@ -272,7 +272,8 @@ class World:
 
 
 numbers = st.integers(0, 5)
-chunk_lists = st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=4)
+# Audible from their first byte: what may yet be white space before JSON is held by its attempt, and by no flight.
+chunk_lists = st.lists(st.binary(max_size=39).map(lambda rest: b"~" + rest), min_size=1, max_size=4)
 happenings = st.one_of(
     st.tuples(st.just("lead"), chunk_lists, st.integers(0, 2)),
     st.tuples(st.just("join"), numbers, st.booleans()),

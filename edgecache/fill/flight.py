@@ -210,14 +210,15 @@ class Flight:
                 if not waiter.done():
                     waiter.set_result(None)
         for listener in tuple(self._listeners):
-            try:
-                listener.told()
-            except (
-                Exception
-            ) as error:  # a root like a task's: what one reader does changes nothing for the others (rule 4)
-                self._listeners.pop(listener, None)
-                context = {"message": f"a listener failed: {listener!r}", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+            self._call(listener)
+
+    def _call(self, listener: "Listener") -> None:
+        try:
+            listener.told()
+        except Exception as error:  # a root like a task's: what one reader does changes nothing for the others (rule 4)
+            self._listeners.pop(listener, None)
+            context = {"message": f"a listener failed: {listener!r}", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     # The readers' side.
 
