@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from edgecache.clusters.addresses import networks
 from edgecache.clusters.cluster import Cluster
 from edgecache.configuration import document, writing
 from edgecache.configuration.declaration import declare
@@ -58,6 +59,7 @@ class Checks:
         self._orders()
         if not self._settings.probing.path.startswith("/"):
             self._wrong("probing.path", 'must begin with "/"')
+        self._networks()
 
     def _wrong(self, key: str, message: str, hint: str | None = None) -> None:
         if self._findings.sound(key):
@@ -180,6 +182,14 @@ class Checks:
             self._wrong(
                 "admin.host", f"{host} is not loopback, and the admin listener asks for no token", _ADMIN_REMEDY
             )
+
+    def _networks(self) -> None:
+        for index, written in enumerate(self._settings.pool.allow_networks):
+            try:
+                networks((written,))
+            except ValueError:
+                remedy = "write it as 127.0.0.0/8, ::1/128 or a single address"
+                self._wrong(f"pool.allow_networks.{index}", f"{shown(written)} is no network", remedy)
 
     def _orders(self) -> None:
         """Pairs of which the first may not be more than the second."""

@@ -79,6 +79,7 @@ class Node:
         self._pulse = Pulse(self.lag, self.clock, self.readiness)
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._fleet = Fleet(settings.clusters, settings.fleet, DIALECTS, self.clock, on_change=log.cluster_changed)
+        self._fleet.on_refused = log.address_refused
         self._memory = MemoryTier(settings.cache.memory)
         self.purges = Purges()
         self._purging = Purging(settings, self.purges, self.clock)

@@ -229,7 +229,7 @@ async def test_tries_a_names_other_addresses() -> None:
     async def look_up(host: str, port: int) -> list[tuple[object, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
 
-    resolver = Resolver(300, SystemClock(), look_up)
+    resolver = Resolver(300, SystemClock(), look_up, allow_networks=("127.0.0.0/8",))
     async with ScriptedUpstream([whole(AUDIO)]) as upstream, opened(resolver=resolver) as lines:
         assert await heard(lines, f"http://tts.invalid:{upstream.port}") == (AUDIO, True)
 

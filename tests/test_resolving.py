@@ -42,7 +42,7 @@ class Dns:
 @asynccontextmanager
 async def resolving(dns: Dns) -> AsyncIterator[tuple[Resolver, FakeClock]]:
     clock = FakeClock()
-    resolver = Resolver(TTL_S, clock, dns.look_up)
+    resolver = Resolver(TTL_S, clock, dns.look_up, allow_networks=("fe80::/10",))
     yield resolver, clock
     await resolver.close()
 

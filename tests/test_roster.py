@@ -2,18 +2,21 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from edgecache.clusters import roster
-from edgecache.clusters.cluster import Cluster
+from edgecache.clusters.cluster import Cluster, Pool
 from edgecache.clusters.resolving import Address
 from edgecache.clusters.selection import Chosen
 from tests.scripted_upstream import ScriptedUpstream
-from tests.test_fleet import AUDIO, SPEECH, Rig, cluster, rig
+from tests.test_fleet import AUDIO, POLICIES, SPEECH, Rig, cluster, rig
 
 URL = "http://tts.example:9001"
+#: Here clusters are on this machine, under names.
+LOCAL = replace(POLICIES, pool=Pool(allow_networks=("127.0.0.0/8",)))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ async def looked_at(it: Rig, port: int) -> list[str]:
 async def test_24_what_dns_last_said_well_is_kept_and_the_loop_never_waits() -> None:
     dns, port = Dns("127.0.0.1", "127.0.0.2"), 9001
     both = ["syd@127.0.0.1", "syd@127.0.0.2"]
-    async with rig(cluster("syd", URL)) as it:
+    async with rig(cluster("syd", URL), policies=LOCAL) as it:
         it.fleet._resolver._look_up = dns
         assert [each.name for each in it.fleet.status()] == ["syd"]
         assert await looked_at(it, port) == both
@@ -93,7 +96,7 @@ async def test_24_what_dns_last_said_well_is_kept_and_the_loop_never_waits() -> 
 
 async def test_24_who_stays_keeps_what_is_known_of_it_and_who_is_gone_is_asked_no_more() -> None:
     dns, port = Dns("127.0.0.1", "127.0.0.2"), 9001
-    async with rig(cluster("syd", URL)) as it:
+    async with rig(cluster("syd", URL), policies=LOCAL) as it:
         it.fleet._resolver._look_up = dns
         await looked_at(it, port)
         for _ in range(20):
@@ -112,7 +115,7 @@ async def test_24_who_stays_keeps_what_is_known_of_it_and_who_is_gone_is_asked_n
 async def test_each_address_is_connected_to_under_the_name_and_fails_by_itself() -> None:
     async with ScriptedUpstream(SPEECH) as here:
         url = f"http://tts.example:{here.port}"
-        async with rig(cluster("syd", url)) as it:
+        async with rig(cluster("syd", url), policies=LOCAL) as it:
             it.fleet._resolver._look_up = Dns("127.0.0.1", "127.0.0.2")  # nobody listens on the second
             await looked_at(it, here.port)
             for _ in range(2):
@@ -124,7 +127,7 @@ async def test_each_address_is_connected_to_under_the_name_and_fails_by_itself()
 
 
 async def test_a_newcomer_of_a_drained_cluster_is_drained() -> None:
-    async with rig(cluster("syd", URL)) as it:
+    async with rig(cluster("syd", URL), policies=LOCAL) as it:
         it.fleet._resolver._look_up = Dns("127.0.0.1", "127.0.0.2")
         it.fleet.drain("syd", drained=True)
         await looked_at(it, 9001)

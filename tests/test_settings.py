@@ -105,6 +105,7 @@ def test_redis_off_needs_no_quotes(tmp_path: Path) -> None:
         pytest.param("admin: {port: 8080}", (2, 15), "listen and admin have the same address", id="one address"),
         pytest.param("auth: {keys_file: none.txt}", (2, 19), "does not exist", id="no keys file"),
         pytest.param("auth: {keys_file: .}", (2, 19), "is a directory", id="keys file is a directory"),
+        pytest.param("pool: {allow_networks: [127.0.0.1/8]}", (2, 25), '"127.0.0.1/8" is no network', id="no network"),
         pytest.param("cache: {redis: {url: localhost}}", (2, 22), '"localhost" is no Redis URL', id="redis"),
         pytest.param(
             "timeouts: {first_byte: 5m}", (2, 24), "(5m) must not be more than timeouts.total (2m)", id="order"

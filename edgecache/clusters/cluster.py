@@ -46,6 +46,11 @@ class Pool:
     max_connections: int = option(100, "In all.", minimum=1)
     max_per_host: int = option(30, "To one host and port.", minimum=1)
     dns_ttl_s: float = option(300.0, "How long a DNS answer is kept.", minimum=0)
+    allow_networks: tuple[str, ...] = option(
+        (),
+        "Networks, such as 127.0.0.0/8, that names of clusters may lead to though they are loopback, link-local or a "
+        "metadata service's; else such addresses are refused, unless the URL itself says the address, or localhost.",
+    )
     keep_alive_s: float = option(60.0, "How long an idle connection is kept.", minimum=0)
 
 

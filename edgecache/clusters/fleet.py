@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 
 from edgecache.clock import Clock
-from edgecache.clusters import roster, selection
+from edgecache.clusters import roster, selection, wire
 from edgecache.clusters.cluster import Cluster, FleetPolicies
 from edgecache.clusters.estimate import STALE_AFTER_S, Estimate
 from edgecache.clusters.fault import Fault, UpstreamFault
@@ -59,7 +59,10 @@ class Fleet:
         self._on_change = on_change
         self._dialects = dialects
         self._clusters = clusters
-        self._resolver = Resolver(policies.pool.dns_ttl_s, clock)
+        self._resolver = Resolver(policies.pool.dns_ttl_s, clock, allow_networks=policies.pool.allow_networks)
+        self._resolver.on_refused = self._misled
+        #: Told of (host, what DNS says of it that is not believed).
+        self.on_refused: Callable[[str, str], None] | None = None
         self._members: dict[str, Member] = {}
         #: Upstreams that DNS knows no more, while they still speak.
         self._leaving: list[Member] = []
@@ -134,6 +137,14 @@ class Fleet:
         now = [each.name for cluster in self._clusters for each in roster.entries(cluster, self._resolver.known)]
         if now != list(self._members):
             self._enrol()
+
+    def _misled(self, host: str, why: str) -> None:
+        """DNS leads where no cluster should be; those who are asked at its addresses from before have that noted."""
+        for each in self._members.values():
+            if wire.target(each.url).peer.host == host:
+                each.last_fault = why
+        if self.on_refused is not None:
+            self.on_refused(host, why)
 
     async def _keep_following(self, host: str, port: int) -> None:
         while True:

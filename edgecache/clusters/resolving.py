@@ -2,7 +2,8 @@
 
 Keeps: the event loop never waits for DNS, and neither does whoever asks about a name that was once resolved: an answer that
 is too old is given at once and asked for anew behind. What DNS last said well is believed until it says something else
-(faults.md row 24); a failed, empty or late answer changes nothing. It does not know what an address is wanted for.
+(faults.md row 24); a failed, empty or late answer changes nothing, and nor does one that leads where no cluster should be
+(`addresses`). It does not know what an address is wanted for.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edgecache.clock import Clock
+from edgecache.clusters.addresses import networks, objection
 
 #: Addresses of one name that are believed; no cluster has more, a forged answer may.
 MAX_ADDRESSES = 16
@@ -37,6 +39,10 @@ class Unresolved(OSError):
     """No address is known for the name."""
 
 
+class Misled(Unresolved):
+    """All that DNS says is refused. Its words are safe for logs."""
+
+
 @dataclass(slots=True)
 class _Name:
     """What is known of one name."""
@@ -47,15 +53,22 @@ class _Name:
     #: The look-up under way; all who need it wait for the same one.
     asking: asyncio.Task[None] | None = None
     why: str = field(default="", repr=False)
+    #: What is refused of DNS's last answer, and why; empty: nothing.
+    refused: str = ""
 
 
 class Resolver:
     """Every name that was asked for. Names come from the configuration, so there are few."""
 
-    def __init__(self, ttl_s: float, clock: Clock, look_up: LookUp | None = None) -> None:
+    def __init__(
+        self, ttl_s: float, clock: Clock, look_up: LookUp | None = None, allow_networks: Sequence[str] = ()
+    ) -> None:
         self._ttl_s = ttl_s
         self._clock = clock
         self._look_up = look_up or _system
+        self._allowed = networks(allow_networks)
+        #: Told of (name, what is refused of its addresses) whenever that changes.
+        self.on_refused: Callable[[str, str], None] = lambda host, why: None
         self._names: dict[tuple[str, int], _Name] = {}
 
     def __repr__(self) -> str:
@@ -74,6 +87,8 @@ class Resolver:
                 [name.asking], timeout=TIMEOUT_S
             )  # whoever is cancelled leaves the look-up to the others
         if not name.addresses:
+            if name.refused:
+                raise Misled(name.refused)
             raise Unresolved(name.why or "no answer in time")
         return name.addresses
 
@@ -94,7 +109,7 @@ class Resolver:
 
     async def _ask(self, name: _Name, host: str, port: int) -> None:
         try:
-            addresses = _told(await self._look_up(host, port))
+            addresses = self._believed(name, host, _told(await self._look_up(host, port)))
         except (OSError, UnicodeError) as error:  # UnicodeError: no name that DNS could know
             addresses, name.why = (), type(error).__name__
         finally:
@@ -105,6 +120,17 @@ class Resolver:
         else:
             name.why = name.why or "no address"
             name.fresh_until_s = now + RETRY_S if name.addresses else now
+
+    def _believed(self, name: _Name, host: str, told: tuple[Address, ...]) -> tuple[Address, ...]:
+        """Those of the addresses where a cluster may be."""
+        objections = {each: objection(host, each.host, self._allowed) for each in told}
+        refused = ", ".join(f"{each.host} ({why})" for each, why in objections.items() if why)
+        why = f"its name leads to {refused}: not in pool.allow_networks" if refused else ""
+        if why != name.refused:
+            name.refused = why
+            if why:
+                self.on_refused(host, why)
+        return tuple(each for each, why in objections.items() if not why)
 
 
 def literal(host: str) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from edgecache.clusters.cluster import Pool
 from edgecache.clusters.connections import Line, LineFault, named
 from edgecache.clusters.fault import Fault
-from edgecache.clusters.resolving import Address, Resolver, Unresolved
+from edgecache.clusters.resolving import Address, Misled, Resolver, Unresolved
 from edgecache.clusters.wire import Peer
 
 #: What is wrong here, and says nothing about whom we wanted to reach.
@@ -146,6 +146,8 @@ class Switchboard:
             raise LineFault(Fault.CONNECT, "can't connect in time") from error
         except ssl.SSLError as error:
             raise LineFault(Fault.CONNECT, "TLS handshake or certificate refused") from error
+        except Misled as error:
+            raise LineFault(Fault.CONNECT, str(error)) from error
         except Unresolved as error:
             raise LineFault(Fault.CONNECT, "its name can't be resolved") from error
         except OSError as error:

@@ -268,7 +268,7 @@ class Lines:
     ) -> None:
         self.timeouts = timeouts
         self.clock = clock
-        self._resolver = resolver or Resolver(pool.dns_ttl_s, clock)
+        self._resolver = resolver or Resolver(pool.dns_ttl_s, clock, allow_networks=pool.allow_networks)
         self.board = Switchboard(pool, self._resolver, tls)
         #: How long connections took to make, by cluster.
         self.connects: dict[str, Spread] = {}

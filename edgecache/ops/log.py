@@ -161,6 +161,11 @@ def cluster_changed(upstream: str, old: str, new: str, reason: str) -> None:
     event(logging.WARNING, "a cluster changed", upstream=upstream, old=old, new=new, reason=reason)
 
 
+def address_refused(host: str, why: str) -> None:
+    """DNS says of a cluster what is not believed."""
+    event(logging.WARNING, "an address of a cluster was refused", host=host, reason=why)
+
+
 def connections_fitted(limit: int, wanted: int) -> None:
     """There may be fewer connections than was configured."""
     if limit < wanted:
