@@ -6,7 +6,7 @@ inside its block, and every block and body is left.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -80,14 +80,15 @@ class ScriptedAnswer:
         self.reading = False
         self.read = False
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    async def pour(self, take: Callable[[bytes], None]) -> None:
         assert self.open, "read after its block"
         assert not self.read, "read twice"
         self.read = self.reading = True
         try:
             for step in self._steps:
                 if isinstance(step, bytes):
-                    yield step
+                    take(step)
+                    await asyncio.sleep(0)
                 else:
                     await play(step)
                 assert self.open, "read after its block"

@@ -22,14 +22,14 @@ BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
 #: The roots of tasks, and of calls back, that must outlive what nobody foresaw; each says why where it is.
 TASK_ROOTS = {
     **{"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"},
-    "fill/flight.py": "_call",
+    **{"fill/flight.py": "_call", "clusters/connections.py": "_hand_over"},
 }
 BROAD = {"Exception", "BaseException", "CancelledError"}
 CORE = (
     *("measures/*.py", "ops/objectives.py", "ops/windows.py"),
     *("speech/*.py", "cache/*.py", "dialects/*.py", "fill/flight.py", "fill/seal.py", "delivery/ranges.py"),
     *("fill/tail.py", "fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
-    *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py"),
+    *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py", "clusters/deadlines.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
     *("delivery/accept.py", "delivery/framer.py", "delivery/sse.py", "delivery/protobuf.py"),
     *("delivery/talk.py", "delivery/handshake.py", "delivery/urgency.py"),

@@ -11,9 +11,10 @@ import pytest
 
 from edgecache.clock import SystemClock
 from edgecache.clusters.cluster import Pool, Timeouts
+from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import retry_after_s, status_fault
 from edgecache.clusters.resolving import Resolver
-from edgecache.clusters.upstream import Deadlines, Fault, Lines, Outgoing, UpstreamFault
+from edgecache.clusters.upstream import Fault, Lines, Outgoing, UpstreamFault
 from tests.scripted_upstream import (
     FIN,
     HOLD,
@@ -55,8 +56,10 @@ def order(url: str) -> Outgoing:
 
 async def heard(lines: Lines, url: str) -> tuple[bytes, bool]:
     """What one exchange gave: all bytes, and whether they were framed. UpstreamFault: how it failed."""
-    async with lines.ask("c", order(url), {}) as answer, aclosing(answer.chunks()) as chunks:
-        return b"".join([each async for each in chunks]), answer.framed
+    parts: list[bytes] = []
+    async with lines.ask("c", order(url), {}) as answer:
+        await answer.pour(parts.append)
+        return b"".join(parts), answer.framed
 
 
 CL = "Content-Length: 100"
@@ -267,6 +270,45 @@ async def test_bytes_are_there_as_soon_as_they_come() -> None:
         assert [each async for each in chunks] == []
 
 
+async def test_a_body_is_poured_out_part_by_part_as_it_comes() -> None:
+    go, came = [asyncio.Event(), asyncio.Event()], asyncio.Queue[bytes]()
+    script: list[Step] = [head("200 OK", CHUNKED), chunk(b"one"), go[0], chunk(b"two"), go[1], chunk(b"")]
+    async with (
+        ScriptedUpstream(script) as upstream,
+        opened() as lines,
+        lines.ask("c", order(upstream.url), {}) as answer,
+    ):
+        pouring = asyncio.create_task(answer.pour(came.put_nowait))
+        assert await came.get() == b"one"
+        go[0].set()
+        assert await came.get() == b"two"
+        assert not pouring.done()
+        go[1].set()
+        await pouring
+
+
+@pytest.mark.parametrize("behind_the_head", [True, False], ids=["with the head", "later"])
+async def test_whoever_can_not_take_a_part_ends_it_and_is_given_no_more(behind_the_head: bool) -> None:
+    go, tried = asyncio.Event(), []
+
+    def refuse(part: bytes) -> None:
+        tried.append(part)
+        raise ZeroDivisionError
+
+    parts: list[Step] = [chunk(b"one"), chunk(b"two"), chunk(b""), HOLD]
+    script: list[Step] = [head("200 OK", CHUNKED) + chunk(b"one"), HOLD]
+    async with (
+        ScriptedUpstream(script if behind_the_head else [head("200 OK", CHUNKED), go, *parts]) as upstream,
+        opened() as lines,
+    ):
+        async with lines.ask("c", order(upstream.url), {}) as answer:
+            go.set()
+            with pytest.raises(ZeroDivisionError):
+                await answer.pour(refuse)
+        await upstream.left()
+    assert len(tried) == 1
+
+
 # Time-outs.
 
 
@@ -301,6 +343,24 @@ async def test_does_not_wait_for_ever(timeouts: Timeouts, script: Script, fault:
             await heard(lines, upstream.url)
         assert met.value.fault is fault
         await upstream.left()
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "fault"),
+    [(impatient(between_bytes_s=SHORT_S), Fault.STALLED), (impatient(total_s=SHORT_S), Fault.TOTAL_TIMEOUT)],
+    ids=["between two parts", "in all"],
+)
+async def test_a_part_that_came_does_not_put_off_the_time_of_the_whole(timeouts: Timeouts, fault: Fault) -> None:
+    parts = asyncio.Queue[bytes]()
+    script: list[Step] = [head("200 OK", CHUNKED), chunk(b"one"), HOLD]
+    async with (
+        ScriptedUpstream(script) as upstream,
+        opened(timeouts) as lines,
+        lines.ask("c", order(upstream.url), {}) as answer,
+    ):
+        with pytest.raises(UpstreamFault) as met:
+            await answer.pour(parts.put_nowait)
+        assert (met.value.fault, parts.get_nowait()) == (fault, b"one")
 
 
 async def test_a_slow_reader_is_not_a_stalled_cluster() -> None:
@@ -373,6 +433,9 @@ async def test_waiting_for_our_own_pool_is_not_the_clusters_fault() -> None:
     [(100.0, False, Fault.TOTAL_TIMEOUT), (200.0, False, Fault.STALLED), (200.0, True, Fault.FIRST_BYTE_TIMEOUT)],
 )
 def test_a_late_read_is_named_after_the_bound_that_it_missed(total_at: float, first: bool, fault: Fault) -> None:
-    deadlines = Deadlines(first_byte_at=150.0, between_s=50.0, total_at=total_at)
-    due_at = deadlines.next_read_at(90.0, first=first)
-    assert deadlines.missed(due_at, first=first)[0] is fault
+    deadlines = Deadlines(Timeouts(first_byte_s=60.0, between_bytes_s=50.0, total_s=total_at - 40.0), 40.0)
+    assert deadlines.due_at == 100.0
+    if not first:
+        assert deadlines.came(90.0) == min(140.0, total_at)
+    assert deadlines.missed()[0] is fault
+    assert (deadlines.over(total_at), deadlines.over(total_at + 0.1)) == (False, True)

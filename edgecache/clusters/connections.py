@@ -4,7 +4,9 @@ Keeps rule 1 on the wire: one exchange at a time, and a line on which bytes came
 answer had, is never used again; rule 3: whoever reads an answer hears of its connection's end at once; rule 7: what is
 unread is bounded. It does not know what is asked, nor of other lines.
 
-Theory. A line has one timer, for whatever it waits for: an answer, more of it, or its next use. The time that is meant is
+Theory. A body is poured out: its bytes are handed on in the very turn of the event loop in which they came, since a task
+that waits for each part costs more than all that is done with it. Who may be slow reads instead, and what is unread is held.
+A line has one timer, for whatever it waits for: an answer, more of it, or its next use. The time that is meant is
 a number; the timer is only set anew when it would come too late, and when it comes too soon it sets itself to that number.
 So an exchange costs no timer at all while lines are busy.
 """
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import cast
 
+from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import Fault
 from edgecache.clusters.patience import MOMENT_S, MOMENTS, OUR_FAULT_S
 from edgecache.clusters.wire import Malformed, Peer, Reading, Stage
@@ -93,7 +96,9 @@ class Line(asyncio.Protocol):
         self._late = False
         # Of one exchange.
         self._reading = Reading()
-        self._failure: LineFault | None = None
+        self._failure: Exception | None = None
+        self._take: Callable[[bytes], None] | None = None
+        self._deadlines: Deadlines | None = None
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._held_back = False
@@ -134,6 +139,21 @@ class Line(asyncio.Protocol):
             if self._closed or self._reading.stage is Stage.END:
                 return b""
             await self._wait(due_at)
+
+    async def pour(self, take: Callable[[bytes], None], deadlines: Deadlines) -> None:
+        """Hands over the body to its end, each part as it comes. LineFault: it broke off; TimeoutError: nothing by
+        `deadlines.due_at`, or not all; and whatever `take` raises, after which it is not called again."""
+        self._take, self._deadlines = take, deadlines
+        try:
+            if self._unread and self._failure is None:
+                self._hand_over(self._taken())
+                await asyncio.sleep(0)  # what has come is heard before what follows is looked at
+            while self._failure is None and not (self._closed or self._reading.stage is Stage.END):
+                await self._wait(deadlines.due_at)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._take = self._deadlines = None
 
     @property
     def unheard(self) -> bool:
@@ -195,7 +215,11 @@ class Line(asyncio.Protocol):
             return
         if self.state is State.ASKED and reading.stage is not Stage.HEAD:
             self._move(Event.HEAD)
-        if body:
+        if body and self._take is not None:
+            self._hand_over(body)
+            if self._failure is None and self._reading.stage is not Stage.END:
+                return
+        elif body:
             self._unread.append(body)
             self._unread_bytes += len(body)
             if self._unread_bytes > MAX_UNREAD_BYTES and not self._held_back and self.transport is not None:
@@ -236,7 +260,21 @@ class Line(asyncio.Protocol):
         self.drop()
         self._wake()
 
-    # Waiting.
+    # Handing over, and waiting.
+
+    def _hand_over(self, body: bytes) -> None:
+        take, deadlines, now = self._take, self._deadlines, self._loop.time()
+        assert take is not None
+        assert deadlines is not None
+        self._due_at, self._moments = deadlines.came(now), -1
+        try:
+            take(body)
+        except Exception as error:  # for whoever pours, as if it had been raised there
+            self._failure = error
+            return
+        if deadlines.over(now):
+            self._late = True
+            self._wake()
 
     def _taken(self) -> bytes:
         unread, self._unread, self._unread_bytes = self._unread, [], 0

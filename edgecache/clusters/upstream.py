@@ -20,6 +20,7 @@ from edgecache.clock import Clock
 from edgecache.clusters import wire
 from edgecache.clusters.cluster import Pool, Timeouts
 from edgecache.clusters.connections import Line, LineFault
+from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import Fault, UpstreamFault, retry_after_s, status_fault
 from edgecache.clusters.resolving import Resolver
 from edgecache.clusters.switchboard import Switchboard, verifying
@@ -52,32 +53,6 @@ class Dialect(Protocol):
     """A wire API, as far as asking a cluster goes."""
 
     def ask(self, base_url: str, api_key: str | None, utterance: Utterance, /) -> Outgoing: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """When an exchange must have come how far, on the event loop's clock."""
-
-    first_byte_at: float
-    between_s: float
-    total_at: float
-
-    @classmethod
-    def of(cls, timeouts: Timeouts, began_at: float) -> "Deadlines":
-        """For an exchange that begins now."""
-        return cls(began_at + timeouts.first_byte_s, timeouts.between_bytes_s, began_at + timeouts.total_s)
-
-    def next_read_at(self, now: float, *, first: bool) -> float:
-        """By when the next read must have given something."""
-        return min(self.first_byte_at if first else now + self.between_s, self.total_at)
-
-    def missed(self, due_at: float, *, first: bool) -> tuple[Fault, str]:
-        """What a read that gave nothing by then is called. Not asked of the clock: timers may come a tick too soon."""
-        if due_at >= self.total_at:
-            return Fault.TOTAL_TIMEOUT, "the whole answer took too long"
-        if first:
-            return Fault.FIRST_BYTE_TIMEOUT, "no first byte in time"
-        return Fault.STALLED, "stalled in mid-body"
 
 
 class Answer:
@@ -114,26 +89,37 @@ class Answer:
     def __repr__(self) -> str:
         return f"<Answer {self.cluster} {self.status} {'framed' if self.framed else 'unframed'}>"
 
+    async def pour(self, take: Callable[[bytes], None]) -> None:
+        """Hands over the body to its end, each part in the turn of the event loop in which it came. What that wakes runs
+        before this ends. UpstreamFault: it did not end as it should, or not in time; and whatever `take` raises ends it."""
+        try:
+            await self._line.pour(take, self._deadlines)
+        except TimeoutError as error:
+            raise UpstreamFault(*self._missed()) from error
+        except LineFault as error:
+            raise UpstreamFault(Fault.BROKEN, self.cluster, error.detail) from error
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body's bytes as they arrive. UpstreamFault: it did not end as it should, or not in time."""
+        """The body's bytes as they are asked for, for who may be slow. UpstreamFault: as with `pour`."""
         now, deadlines = asyncio.get_running_loop().time, self._deadlines
-        first = True
         while True:
             # A time-out for each read, never one around a yield: that would strike whoever is reading.
-            due_at = deadlines.next_read_at(now(), first=first)
             try:
-                if now() > deadlines.total_at:
+                if deadlines.over(now()):
                     raise TimeoutError
-                chunk = await self._line.read(due_at)
+                chunk = await self._line.read(deadlines.due_at)
             except TimeoutError as error:
-                fault, detail = deadlines.missed(due_at, first=first)
-                raise UpstreamFault(fault, self.cluster, detail) from error
+                raise UpstreamFault(*self._missed()) from error
             except LineFault as error:
                 raise UpstreamFault(Fault.BROKEN, self.cluster, error.detail) from error
             if not chunk:
                 return
-            first = False
             yield chunk
+            deadlines.came(now())
+
+    def _missed(self) -> tuple[Fault, str, str]:
+        fault, detail = self._deadlines.missed()
+        return fault, self.cluster, detail
 
     async def more(self) -> bytes:
         """What the cluster tells beside the audio, once that was read to its end; empty if nothing, or not in time."""
@@ -162,9 +148,9 @@ class Asking(AbstractAsyncContextManager[Answer]):
         self._line: Line | None = None
 
     async def __aenter__(self) -> Answer:
-        deadlines = Deadlines.of(self._lines.timeouts, asyncio.get_running_loop().time())
+        deadlines = Deadlines(self._lines.timeouts, asyncio.get_running_loop().time())
         try:
-            reading = await self._head(min(deadlines.first_byte_at, deadlines.total_at))
+            reading = await self._head(deadlines.due_at)
             assert self._line is not None
             self._check(reading)
             where = reading.headers.get(self._outgoing.more_in, "")

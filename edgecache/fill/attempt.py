@@ -4,9 +4,8 @@ Keeps rules 2, 3 and 5. An attempt that fails before the first audio leaves the 
 follow; one that fails later breaks the flight.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
@@ -40,7 +39,7 @@ class Answer(Protocol):
     def framed(self) -> bool: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
-    def chunks(self) -> AsyncGenerator[bytes, None]: ...
+    async def pour(self, take: Callable[[bytes], None]) -> None: ...
     async def more(self) -> bytes: ...
 
 
@@ -176,20 +175,23 @@ class Attempt:
         """Tees the body. None: it ended without any audio."""
         first_byte_s: float | None = None
         head: Head | None = None
+
+        def take(chunk: bytes) -> None:
+            nonlocal first_byte_s, head
+            if head is not None:
+                return self._take(chunk, listening)
+            first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
+            self._take(chunk, listening)
+            if listening.audible:
+                patience.end()
+                deadline.end()
+                head = self._head(answer, first_byte_s)
+                self._win(head)
+            return None
+
         try:
-            async with (
-                Patience(self._terms.first_audio_s - self.elapsed_s) as patience,
-                aclosing(answer.chunks()) as chunks,
-            ):
-                async for chunk in chunks:
-                    first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
-                    self._take(chunk, listening)
-                    if head is None and listening.audible:
-                        patience.end()
-                        deadline.end()
-                        head = self._head(answer, first_byte_s)
-                        self._win(head)
-                        await asyncio.sleep(0)  # what has come is heard before what follows is looked at
+            async with Patience(self._terms.first_audio_s - self.elapsed_s) as patience:
+                await answer.pour(take)
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
         return head

@@ -7,7 +7,7 @@ entries come.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -73,12 +73,13 @@ class Told:
         self.media_type = story.begun.media_type
         self.framed = story.begun.stored  # nothing else keeps what may be joined from being stored
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    async def pour(self, take: Callable[[bytes], None]) -> None:
         """The bytes as they are told. UpstreamFault: they broke off."""
-        yield self._first
+        take(self._first)
+        await asyncio.sleep(0)  # what has come is heard before what follows is looked at
         while self._story.state is State.SPEAKING:
             if audio := await heard(self._tail, self._story, self._tail.lasts_s):
-                yield audio
+                take(audio)
 
     async def more(self) -> bytes:
         """What a cluster tells beside the audio comes with the recording's facts."""
