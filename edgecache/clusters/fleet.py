@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 
 from edgecache.clock import Clock
-from edgecache.clusters import roster, selection, wire
+from edgecache.clusters import neighbours, roster, selection
 from edgecache.clusters.cluster import Cluster, FleetPolicies
 from edgecache.clusters.estimate import STALE_AFTER_S, Estimate
 from edgecache.clusters.fault import Fault, UpstreamFault
@@ -141,7 +141,7 @@ class Fleet:
     def _misled(self, host: str, why: str) -> None:
         """DNS leads where no cluster should be; those who are asked at its addresses from before have that noted."""
         for each in self._members.values():
-            if wire.target(each.url).peer.host == host:
+            if each.peer.host == host:
                 each.last_fault = why
         if self.on_refused is not None:
             self.on_refused(host, why)
@@ -210,27 +210,15 @@ class Fleet:
 
     def _candidates(self, whose: Whose) -> list[Candidate]:
         now = self._clock.monotonic()
-        slow = self._slow(now)
+        members = self._members.values()
+        slow = neighbours.slow(members, self._policies.selection, now)
+        rooms = neighbours.rooms(members, self._leaving, self._policies.pool)
         told = []
-        for each in self._members.values():
+        for each in members:
             barred = barring(self._policies.routes, whose, each.cluster.groups)
-            told.append(each.candidate(now, self._room(each), barred, slow=each.name in slow))
+            told.append(each.candidate(now, rooms[each.name], barred, slow=each.name in slow))
             self._report(each, "the cool-down is over")
         return told
-
-    def _slow(self, now: float) -> set[str]:
-        """Who speaks far later than the quickest does."""
-        policy = self._policies.selection
-        known = {name: first_s for name, each in self._members.items() if (first_s := each.first_audio.value(now))}
-        least_s = min(known.values(), default=0.0)
-        border_s = max(least_s * policy.slow_by, least_s + policy.slow_by_s)
-        return {name for name, first_s in known.items() if first_s > border_s}
-
-    def _room(self, member: Member) -> int:
-        """How many more requests its cluster leaves it."""
-        everyone = (*self._members.values(), *self._leaving)
-        asked = sum(each.in_flight for each in everyone if each.cluster is member.cluster)
-        return member.cluster.max_in_flight - asked
 
     def _admit(self, member: Member) -> Ticket:
         ticket = member.health.admit(self._clock.monotonic())

@@ -11,6 +11,7 @@ from edgecache.clusters.estimate import Estimate
 from edgecache.clusters.health import Health, State
 from edgecache.clusters.recent import Recent
 from edgecache.clusters.selection import Candidate
+from edgecache.clusters.wire import Peer, target
 
 #: What is heard of an upstream while it speaks is believed for so long: fills may be rare.
 HEARD_STALE_S = 300.0
@@ -75,9 +76,12 @@ class Member:
     failures: int = 0
     last_fault: str = ""
     answered: bool = False
+    #: Whom its connections are to.
+    peer: Peer = field(init=False)
 
     def __post_init__(self) -> None:
         self.health = Health(self.policy)
+        self.peer = target(self.url).peer._replace(address=self.address)
 
     def heard(self, now: float) -> bool:
         """Whether it has answered, or was measured."""

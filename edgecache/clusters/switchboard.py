@@ -1,6 +1,7 @@
 """Lines to all upstreams, handed out and given back: warm ones first, new ones where there are none.
 
-Keeps rule 7: so many at once, in all and to each; who waits for room is served in turn. TLS verifies certificates and names,
+Keeps rule 7: so many at once, in all and to each; who waits for room is served in turn. (Fills never do: whoever chooses
+for them knows these bounds, and they wait in an order of their own.) TLS verifies certificates and names,
 always. It does not know what is asked, nor why.
 """
 

@@ -57,6 +57,8 @@ class Admission:
         #: How many came to wait, by priority, and how many were sent away, or gave up.
         self.queued: Counter[str] = Counter()
         self.sent_away = self.gave_up = 0
+        #: Whether anyone was sent away since room last came free: then it was wanted, though nobody may wait for it.
+        self._turned_away = False
         #: How long those waited that were given room, by cluster.
         self.waits: dict[str, Spread] = {}
         clusters.on_room(self._freed)
@@ -100,6 +102,7 @@ class Admission:
         match self._queue.ask(place, now):
             case SendAway(retry_after_s):
                 self.sent_away += 1
+                self._turned_away = True
                 return NoneLeft(retry_after_s, busy=True)
             case entered:
                 if entered.instead is not None:
@@ -175,7 +178,8 @@ class Admission:
 
     def _freed(self) -> None:
         """The clusters say that there may be room."""
-        self._queue.pace.freed(self._clock.monotonic(), wanted=bool(self._waiting))
+        self._queue.pace.freed(self._clock.monotonic(), wanted=bool(self._waiting) or self._turned_away)
+        self._turned_away = False
         if self._waiting:
             self._look(0.0)
 

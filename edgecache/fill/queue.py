@@ -87,8 +87,8 @@ class Queue:
         return Enter(self._places[-1] if len(self._places) >= self.most else None)
 
     def retry_after_s(self, served_s: float, patience_s: float) -> float:
-        """After how long the queue is short enough for such patience, as far as is known."""
-        return min(max(1.0, served_s - max(0.0, patience_s)), MAX_RETRY_S)
+        """After how long the queue is short enough for such patience, as far as is known; not before one has left it."""
+        return min(max(1.0, self.pace.until_s(0), served_s - max(0.0, patience_s)), MAX_RETRY_S)
 
     def enter(self, place: Place) -> None:
         """It waits."""
