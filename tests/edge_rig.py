@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Directives, Freshness
 from edgecache.cache.recording import Facts, Recording, etag
-from edgecache.fill.edge import Edge, Recorded, Speech, Wish
+from edgecache.fill.edge import Edge, Recorded, Speech, Then, Wish
 from edgecache.fill.fills import Fills
 from edgecache.fill.limits import FillLimits
 from edgecache.speech.utterance import utterance
@@ -28,6 +28,7 @@ class ScriptedTiers:
     redis: dict[Key, Recording] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     barrier: Barrier | None = None
+    looks: list[asyncio.Future[None]] = field(default_factory=list)
 
     def peek(self, key: Key, wall_now: float) -> Recording | None:
         self.calls.append("peek")
@@ -43,9 +44,20 @@ class ScriptedTiers:
         self.calls.append("look")
         return self.memory.get(key)
 
-    def ask(self, key: Key) -> "ScriptedQuestion":
+    def ask(self, key: Key, then: Then) -> bool:
         self.calls.append("find")
-        return ScriptedQuestion(self, key, asyncio.ensure_future(self._found(key)))
+
+        async def look() -> None:
+            found = await self._found(key)
+            if found is not None:
+                self.memory[key] = found
+            then(found)
+
+        self.looks.append(asyncio.ensure_future(look()))
+        return True
+
+    def at_hand(self, key: Key) -> Recording | None:
+        raise AssertionError("everything is asked for here")
 
     async def find(self, key: Key) -> Recording | None:
         self.calls.append("find without backfill")
@@ -58,21 +70,6 @@ class ScriptedTiers:
 
     def keep(self, recording: Recording) -> None:
         self.memory[recording.key] = self.redis[recording.key] = recording
-
-
-@dataclass
-class ScriptedQuestion:
-    """See `fill.edge.Question`."""
-
-    tiers: ScriptedTiers
-    key: Key
-    reply: "asyncio.Future[Recording | None]"
-
-    def settled(self) -> Recording | None:
-        found = self.reply.result()
-        if found is not None:
-            self.tiers.memory[self.key] = found
-        return found
 
 
 @dataclass

@@ -280,8 +280,8 @@ def played(play: Play, *scripts: Script) -> Rig:
             await rig.pipeline.close()
             assert repr(rig.pipeline) == "<Pipeline 0 asking, 0 connections>"
             assert all(connection.gone for connection in rig.peer.connections)
-            assert all(len(asked.told) == 1 for asked in rig.asked)
             await asyncio.sleep(0)
+            assert all(len(asked.told) == 1 for asked in rig.asked)
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
         runner.run(whole())

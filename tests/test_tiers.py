@@ -1,5 +1,6 @@
 """Memory, then Redis: what is found further away is copied nearer, and a purge holds."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
 from edgecache.cache.purges import Kind, Purge, Purges, Scope
+from edgecache.cache.record import Record
 from edgecache.cache.recording import Recording
 from edgecache.clock import SystemClock
 from edgecache.store.memory import MemoryTier
@@ -33,10 +35,11 @@ async def tiers(
         await made.close()
 
 
-async def settled(of: Tiers, key: Key) -> Recording | None:
-    question = of.ask(key)
-    await question.reply
-    return question.settled()
+def asked(of: Tiers, key: Key) -> asyncio.Future[Recording | None]:
+    """What it is told, and can keep."""
+    found: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
+    assert of.ask(key, lambda told: found.set_result(told.whole() if isinstance(told, Record) else told))
+    return found
 
 
 @pytest.mark.redis
@@ -49,7 +52,7 @@ async def test_what_another_node_kept_is_found_and_copied_to_memory(redis_server
         assert second.peek(recording.key, time.time()) is None
         assert await second.find(recording.key) == recording
         assert second.look(recording.key) is None
-        assert await settled(second, recording.key) == recording
+        assert await asked(second, recording.key) == recording
         assert second.peek(recording.key, time.time()) == recording
         assert memory.look(recording.key, time.time() + 60) is None  # it lives on for what is left of its lifetime
 
@@ -59,10 +62,9 @@ async def test_what_is_discarded_while_redis_is_asked_does_not_come_back(redis_s
     async with tiers(redis_server.url) as (first, memory):
         first.keep(spoken("hello"))
     async with tiers(redis_server.url) as (second, memory):
-        finding = second.ask(key_of("hello"))
+        finding = asked(second, key_of("hello"))
         second.discard(key_of("hello"))
-        await finding.reply
-        finding.settled()
+        await finding
         assert len(memory) == 0
         assert await second.find(key_of("hello")) is None
 
@@ -73,10 +75,9 @@ async def test_a_newer_rendering_is_not_replaced_by_an_older_one(redis_server: R
     async with tiers(redis_server.url) as (first, _):
         first.keep(older)
     async with tiers(redis_server.url) as (second, _):
-        finding = second.ask(older.key)
+        finding = asked(second, older.key)
         second.keep(newer)
-        await finding.reply
-        assert finding.settled() is newer
+        assert await finding is newer
         assert second.peek(newer.key, time.time()) is newer
 
 
@@ -101,7 +102,7 @@ async def test_what_was_purged_is_not_copied_to_memory(redis_server: RedisServer
         first.keep(recording)
     async with tiers(redis_server.url, purges=purges) as (second, memory):
         purges.add(Purge(Scope.NAMESPACE, recording.namespace, Kind.HARD, 1))
-        assert await settled(second, recording.key) == recording  # and then it is judged
+        assert await asked(second, recording.key) == recording  # and then it is judged
         assert len(memory) == 0
 
 
@@ -113,5 +114,5 @@ async def test_what_was_begun_after_a_purge_is_newer_whatever_the_clocks_say(red
         another.keep(after)
     async with tiers(redis_server.url) as (here, memory):
         memory.put(before, time.time() + 1000, time.time())
-        assert await settled(here, before.key) == after
+        assert await asked(here, before.key) == after
         assert memory.look(before.key, time.time()) == after

@@ -21,7 +21,7 @@ from edgecache.speech.timings import Timings
 MAGIC = b"ECR1"
 VERSION = 1
 _HEAD = struct.Struct(">4sBHIIQ")
-_CHECKSUM_BYTES = 16
+CHECKSUM_BYTES = 16
 _ETAG = re.compile("[0-9a-f]{32}")
 
 
@@ -129,7 +129,7 @@ def unframe(key: Key, value: bytes | memoryview) -> Recording:
     Every hit in Redis pays for this: the checksum reads all once, and each part is copied once, out of what was received.
     """
     size = len(value)
-    if size < _HEAD.size + _CHECKSUM_BYTES:
+    if size < _HEAD.size + CHECKSUM_BYTES:
         raise BrokenRecord("too short")
     magic, version, namespace_bytes, canonical_bytes, facts_bytes, audio_bytes = _HEAD.unpack_from(value)
     if magic != MAGIC:
@@ -140,7 +140,7 @@ def unframe(key: Key, value: bytes | memoryview) -> Recording:
     facts_at = canonical_at + canonical_bytes
     audio_at = facts_at + facts_bytes
     end = audio_at + audio_bytes
-    if end + _CHECKSUM_BYTES != size:
+    if end + CHECKSUM_BYTES != size:
         raise BrokenRecord("not as long as it says")
     whole = memoryview(value)
     if xxhash.xxh3_128_digest(whole[:end]) != whole[end:]:

@@ -14,10 +14,10 @@ from os import writev
 from typing import TYPE_CHECKING, Any
 
 from edgecache.delivery.bounded import Bounded
-from edgecache.delivery.fastlane import Awaited, Lane, Seen
+from edgecache.delivery.fastlane import Answer, Awaited, Lane, Seen
 from edgecache.delivery.plain import Boundary
+from edgecache.delivery.redislane import Asking
 from edgecache.errors import NodeError
-from edgecache.fill.edge import Recorded
 
 if TYPE_CHECKING:
     from edgecache.cache.key import Key
@@ -65,8 +65,7 @@ class Connection(Bounded):
         self._unflushed = False
         #: Of how many bytes the plain request is that `_held` is the beginning of, unless that came while Redis is asked.
         self._awaited = 0
-        #: The request that Redis is asked for.
-        self._asking: Seen | None = None
+        self._asking: Asking | None = None
         #: The key that Redis was just asked for in vain.
         self.looked_for: Key | None = None
         #: Whether nothing was ever received.
@@ -125,7 +124,9 @@ class Connection(Bounded):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._held_timer is not None:
             self._held_timer.cancel()
-        self._asking, self._held = None, b""
+        if self._asking is not None:
+            self._asking.over, self._asking = True, None
+        self._held = b""
         waiter = self._waiter
         if waiter is not None and waiter.done() and self._task_handler is not None:
             # aiohttp 3.14 would begin with a request that came just before the connection was lost, and stumble.
@@ -155,7 +156,7 @@ class Connection(Bounded):
             self._wait_for_body(data, seen.length)
             return True
         answer = lane.recorded(seen, began_s)
-        if answer is None and not self._ask(lane, seen, data, began_s):
+        if answer is None and not self._ask(seen, data, began_s):
             return False
         if self._held_timer is not None:
             self._unheld()
@@ -181,10 +182,10 @@ class Connection(Bounded):
         """Whether aiohttp was given a whole request that it has not yet begun with, or not ended."""
         return 0 <= self._ended < self._boundary.requests
 
-    def _send(self, answer: tuple[bytes, bytes]) -> None:
-        """Head and body in one system call; what the socket does not take now waits in the transport."""
+    def _send(self, answer: tuple[bytes, bytes | memoryview]) -> bool:
+        """Head and body in one system call; what is not taken now waits in the transport. Whether all was taken."""
         if self.transport is None:  # the descriptor may be another connection's by now
-            return
+            return False
         self._active_s = self._loop.time()
         sent = 0
         if self._fd >= 0:
@@ -194,14 +195,17 @@ class Connection(Bounded):
                 sent = 0
         if sent < len(answer[0]) + len(answer[1]):
             self._send_rest(*answer, sent)
+            return False
+        return True
 
-    def _send_rest(self, head: bytes, body: bytes, sent: int) -> None:
+    def _send_rest(self, head: bytes, body: bytes | memoryview, sent: int) -> None:
         transport = self.transport
         if transport is None:
             return
         if sent < len(head):
             transport.write(head[sent:])
-        transport.write(memoryview(body)[max(0, sent - len(head)) :])
+        rest = memoryview(body)[max(0, sent - len(head)) :]
+        transport.write(bytes(rest) if body is not rest.obj else rest)
         self._unflushed, self._at_ease = True, False
         self._watch_flush(transport)
 
@@ -223,18 +227,14 @@ class Connection(Bounded):
             self._held_timer = None
         return held
 
-    def _ask(self, lane: Lane, seen: Seen, received: bytes, began_s: float) -> bool:
+    def _ask(self, seen: Seen, received: bytes, began_s: float) -> bool:
         """Asks Redis; False: there is no use in it."""
-
-        def told(found: Recorded | None) -> None:
-            self._server.asked()
-            if self._asking is seen:  # else the client is gone
-                self._told(lane, received, began_s, found)
-
-        if not lane.fetch(seen, told):
+        redis = self._server.redis
+        self._asking = None if redis is None else redis.ask(self, seen, received, began_s)
+        if self._asking is None:
             return False
         self._server.asks()
-        self._asking, self.busy = seen, True
+        self.busy = True
         return True
 
     def _wait_for_redis(self, data: bytes) -> None:
@@ -243,24 +243,27 @@ class Connection(Bounded):
             self.transport.pause_reading()
         self._held += data
 
-    def _told(self, lane: Lane, received: bytes, began_s: float, found: Recorded | None) -> None:
-        """Redis was asked for what was received, and had this."""
-        seen, self._asking, self.busy = self._asking, None, False
-        held = self._unheld()
-        if self.transport is None or seen is None:
+    def told(self, asking: Asking, answer: Answer | None) -> None:
+        """Redis was asked for this, and this is the answer. None: it is aiohttp's to give, if anybody still waits for it."""
+        self._server.asked()
+        if asking.over:
+            return
+        self._asking, self.busy = None, False
+        held = self._unheld() if self._held else b""
+        if self.transport is None or self._lane is None:
             return
         if held:
             self.transport.resume_reading()
-        answer = None if found is None else lane.answer(seen, found, began_s)
         if answer is None:
-            self.looked_for = seen.said.asked.key if found is None else None
-            self._hand_on(received)
-            if held:
-                self._hand_on(held)
+            self.looked_for = asking.seen.said.asked.key if asking.in_vain else None
+            for each in (asking.received, held):
+                if each:
+                    self._hand_on(each)
             return
-        self._send((answer.head, answer.body))
-        self._rest()
-        lane.sent(seen, answer, began_s, received)
+        self._at_ease = self._send((answer.head, answer.body)) and not self._half_closed
+        if not self._at_ease:
+            self._rest()
+        self._lane.sent(asking.seen, answer, asking.began_s, asking.received)
         if held:
             self.data_received(held)
 

@@ -82,10 +82,10 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What is to be sent."""
+    """What is to be sent. A body that is a view is lent: what of it is not sent at once is to be copied."""
 
     head: bytes
-    body: bytes
+    body: bytes | memoryview
     request_id: str
     cluster: str
     #: Where it is counted, and as what it is counted that need not be bought.
@@ -120,7 +120,7 @@ class Lane:
     """The fast lane of a node."""
 
     def __init__(self, ways: Ways) -> None:
-        self._ways = ways
+        self.ways = ways
         self._edge, self._gate = ways.edge, ways.gate
         self._peek, self._purges = ways.edge.peek, ways.edge.purges
         self._log, self._readiness, self._begin_span = ways.log, ways.readiness, ways.begin_span
@@ -252,7 +252,7 @@ class Lane:
     def _parse(self, received: bytes, alike: bytes) -> Seen | Awaited | None:
         """alike: under which bytes it is remembered."""
         found = plain.read(received)
-        if found is None or found.length > self._ways.limits.body_bytes:
+        if found is None or found.length > self.ways.limits.body_bytes:
             return None
         ring = self._gate.ring
         try:
@@ -308,7 +308,7 @@ class Lane:
         ready = said.prepared
         purges = self._purges.changes
         if ready is None or not ready.tells_of(found.recording, found.tier):
-            ready = said.prepared = prepare(self._ways.node, found, said.method, wall_now, purges)
+            ready = said.prepared = prepare(self.ways.node, found, said.method, wall_now, purges)
             said.count = said.quick = None
         elif not ready.serves(found.recording, found.tier, wall_now, purges):
             ready = said.prepared = ready.renewed(found, wall_now, purges)
@@ -316,36 +316,35 @@ class Lane:
         return self._whole(seen, ready, found.recording, began_s)
 
     def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:
+        answer = self.rendered(seen, ready, recording.audio, began_s)
+        if seen.said.quick is None:
+            self._quicken(seen.said, ready, recording, answer.count)
+        return answer
+
+    def rendered(self, seen: Seen, ready: Prepared, audio: bytes | memoryview, began_s: float) -> Answer:
+        """The answer with this head, which is true, and this audio, of which it is true."""
         said = seen.said
         count = said.count
         if count is None:
-            count = said.count = self._ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
-        if said.quick is None:
-            self._quicken(said, ready, recording, count)
+            count = said.count = self.ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
         request_id = _id(seen)
         head = ready.head(self.now() - began_s, request_id)
-        return Answer(head, recording.audio, request_id, ready.facts.cluster, count, said.worth)
+        return Answer(head, audio, request_id, ready.facts.cluster, count, said.worth)
 
     def _narrowed(self, seen: Seen, conditions: Conditions, found: Recorded, began_s: float) -> Answer | None:
         """The answer to a conditional or range request."""
         said = seen.said
         took = duration((self.now() - began_s) * 1000)
-        headers = recorded(self._ways.node, found, said.method, took)
+        headers = recorded(self.ways.node, found, said.method, took)
         try:
             reply = narrowed(found.recording.audio, found.recording.facts.etag, conditions)
         except ClientError:
             return None
         request_id = _id(seen)
         head = spelled(reply, headers, request_id, self._wall())
-        count = self._ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
+        count = self.ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
         worth = said.worth if reply.status == HTTPStatus.NOT_MODIFIED else None
         return Answer(head, reply.body, request_id, found.recording.facts.cluster, count, worth)
-
-    # Redis.
-
-    def fetch(self, seen: Seen, then: Callable[[Recorded | None], None]) -> bool:
-        """Asks Redis; `then` is told what it has, later. False: there is nothing to wait for."""
-        return self._edge.fetch(seen.said.asked, then)
 
     # What comes of it.
 

@@ -10,6 +10,7 @@ from edgecache.delivery.arrival import arrival
 from edgecache.delivery.connection import BEGIN_S, Connection
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.redislane import RedisLane
 from edgecache.measures.ladder import Spread
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -28,6 +29,7 @@ class Server(web.Server):
     def __init__(self, handle: Handle, limits: RequestLimits, lane: Lane | None = None) -> None:
         self.limits = limits
         self.lane = lane
+        self.redis = None if lane is None else RedisLane(lane)
         self._options: dict[str, Any] = {
             "keepalive_timeout": NEVER_S,
             "access_log": None,

@@ -9,6 +9,7 @@ The same steps as in docs/architecture.md: name it; look in memory; look in Redi
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import msgspec
 
 from edgecache.cache.key import Key, Naming
 from edgecache.cache.lookup import Asked, Directives, Freshness, Hit, Miss, Reason, Stale, Tier, Verdict, judge
+from edgecache.cache.record import Record
 from edgecache.cache.recording import Recording
 from edgecache.clock import Clock
 from edgecache.errors import ClientError, NodeError, SpeechError
@@ -25,13 +27,8 @@ from edgecache.fill.flight import Flight, Head
 from edgecache.fill.priority import Priority
 from edgecache.speech.utterance import Utterance, decode
 
-
-class Question(Protocol):
-    """A look into Redis under way. `settled`: what it found, or what memory has by now if that is newer."""
-
-    @property
-    def reply(self) -> "asyncio.Future[Recording | None]": ...
-    def settled(self) -> Recording | None: ...
+#: What Redis has, to be judged; what is lent is gone when who is told returns.
+Then = Callable[[Recording | Record | None], None]
 
 
 class Place(Protocol):
@@ -53,7 +50,8 @@ class Tiers(Protocol):
     def peek(self, key: Key, wall_now: float) -> Recording | None: ...
     def place(self, key: Key) -> Place | None: ...
     def heard(self, times: int) -> None: ...
-    def ask(self, key: Key) -> Question: ...
+    def ask(self, key: Key, then: Then) -> bool: ...
+    def at_hand(self, key: Key) -> Recording | None: ...
     async def find(self, key: Key) -> Recording | None: ...
     def look(self, key: Key) -> Recording | None: ...
     @property
@@ -165,7 +163,7 @@ class Edge:
         self._tiers = tiers
         self._fills = fills
         self._clock = clock
-        self._finding: dict[Key, Question] = {}
+        self._finding: dict[Key, list[Then]] = {}
         #: What was purged: judged by at every look.
         self.purges = fills.purges
         #: What memory has, still to be judged; where it stands, for who judged it before; how often that was heard.
@@ -238,20 +236,13 @@ class Edge:
         verdict = self._verdict(asked, found)
         return _recorded(verdict, Tier.MEMORY) if isinstance(verdict, Hit) else None
 
-    def fetch(self, asked: Asked, then: Callable[[Recorded | None], None]) -> bool:
-        """Asks Redis for a hit; `then` is told, later. False: there is nothing to wait for."""
-        if not self._may_have(asked.key):
-            return False
-        question = self._question(asked.key)
-        if question.reply.done():
-            return False
+    def fetch(self, key: Key, then: Then) -> bool:
+        """Asks Redis; `then` is told what it has, later. False: there is nothing to wait for."""
+        return self._may_have(key) and self._ask(key, then)
 
-        def answered(_: object) -> None:
-            verdict = self._judge(asked, question.settled())
-            then(_recorded(verdict, Tier.REDIS) if isinstance(verdict, Hit) else None)
-
-        question.reply.add_done_callback(answered)
-        return True
+    def fetched(self, asked: Asked, found: Recording | None) -> Verdict:
+        """What is to be done with what `fetch` told."""
+        return self._judge(asked, found)
 
     async def recorded(self, key: Key, namespace: str) -> Recorded | None:
         """A recording by its key, for whom it belongs to; never goes forward."""
@@ -320,17 +311,34 @@ class Edge:
         return self._tiers.shared and self._fills.flight(key) is None
 
     async def _find_once(self, key: Key) -> Recording | None:
-        question = self._question(key)
-        await asyncio.shield(question.reply)
-        return question.settled()
+        """Who is cancelled here leaves; the question goes on."""
+        heard: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
 
-    def _question(self, key: Key) -> Question:
-        """Redis is asked once for all who ask at the same time."""
-        question = self._finding.get(key)
-        if question is None:
-            question = self._finding[key] = self._tiers.ask(key)
-            question.reply.add_done_callback(lambda _: self._finding.pop(key))
-        return question
+        def told(found: Recording | Record | None) -> None:
+            if not heard.done():
+                heard.set_result(found.whole() if isinstance(found, Record) else found)
+
+        return await heard if self._ask(key, told) else self._tiers.at_hand(key)
+
+    def _ask(self, key: Key, then: Then) -> bool:
+        """Redis is asked once for all who ask at the same time. False: it is not asked."""
+        waiting = self._finding.get(key)
+        if waiting is not None:
+            waiting.append(then)
+            return True
+        self._finding[key] = [then]
+        if not self._tiers.ask(key, partial(self._tell, key)):
+            del self._finding[key]
+            return False
+        return True
+
+    def _tell(self, key: Key, found: Recording | Record | None) -> None:
+        for then in self._finding.pop(key):
+            try:
+                then(found)
+            except Exception as error:
+                told = {"message": "what Redis has was not understood", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
 
     def _go_forward(self, wish: Wish, asked: Asked, reason: Reason, spare: Recorded | None = None) -> "Begun":
         may_join = reason in (Reason.URI_MISS, Reason.STALE)

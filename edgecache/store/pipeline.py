@@ -176,17 +176,19 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Each reply to its question; a reply without one ends the connection, for it could be taken for the next one's."""
         pending, odd = self.pending, ""
+        asked = len(pending)  # who is told may ask anew, and none of these is an answer to that
         for reply in self._replies.feed(data):
-            if not pending:
+            if not asked:
                 odd = OUT_OF_TURN
                 break
+            asked -= 1
             pending.popleft().answer(reply)
             if isinstance(reply, Unreadable):
                 odd = reply.why
                 break
             self._proven = True
         else:
-            if self._replies.begun and not pending:
+            if self._replies.begun and not asked:
                 odd = OUT_OF_TURN
         if odd:
             self.end(odd)
@@ -248,7 +250,7 @@ class Pipeline:
         elif len(line.pending) < MAX_QUESTIONS:
             line.send(question)
         else:
-            question.answer(Unanswered("too many questions"))
+            _refuse(question, "too many questions")
 
     def without(self, line: Line) -> None:
         """This one takes no more questions."""
@@ -275,9 +277,9 @@ class Pipeline:
 
     def _wait(self, question: Question) -> None:
         if self._closed:
-            question.answer(Unanswered("closed"))
+            _refuse(question, "closed")
         elif len(self._waiting.questions) >= MAX_QUESTIONS:
-            question.answer(Unanswered("too many questions"))
+            _refuse(question, "too many questions")
         else:
             self._waiting.add(question)
             if self._connecting is None:
@@ -310,3 +312,8 @@ class Pipeline:
         """Nothing was sent for them, so nothing will come."""
         for question in self._waiting.take():
             self._waiting.add(question)
+
+
+def _refuse(question: Question, why: str) -> None:
+    """Nobody is told before he has asked."""
+    asyncio.get_running_loop().call_soon(question.answer, Unanswered(why))

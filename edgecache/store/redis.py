@@ -1,8 +1,8 @@
 """The region's shared tier: Redis, which is never needed to speak.
 
-Keeps rule 6: `get` never raises for anything Redis does, and costs at most its budget; after some faults in a row it costs
+Keeps rule 6: a look never raises for anything Redis does, and costs at most its budget; after some faults in a row it costs
 nothing, because a breaker opens. What Redis returns is checked before it is believed, and a broken value is a miss.
-`get` asks at once, over one connection for all (see `pipeline`); writes go behind (see `behind`), over another one. It does
+It asks at once, over one connection for all (see `pipeline`); writes go behind (see `behind`), over another one. It does
 not know whose utterance was asked for: `cache.lookup` compares that.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from edgecache.cache.key import Key, Naming
+from edgecache.cache.record import Record, Records
 from edgecache.cache.recording import BrokenRecord, Recording, tellable, unframe
 from edgecache.clock import Clock
 from edgecache.errors import SettingsError
@@ -77,6 +78,7 @@ class RedisTier:
         self.address = Address(where, access.password)
         self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
         self._reads = Pipeline(self.address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
+        self._records = Records()
         self._writes = Connections(self.address, 1, access.connect_timeout_s)
         self._behind = WriteBehind(access, naming, clock, self._writes)
         self.counters = Counters()
@@ -139,25 +141,38 @@ class RedisTier:
 
     # Recordings.
 
-    def get(self, key: Key) -> asyncio.Future[Recording | None]:
-        """The recording under this key. None for every reason there can be, within the budget. Asks before it returns.
+    def ask_for(self, key: Key, then: Callable[[Record | None], None]) -> bool:
+        """Asks for the record under this key; `then` is told, within the budget: None for every reason there can be.
 
-        Who cancels it leaves; the question goes on.
+        False: Redis is not asked, and `then` is not told.
         """
-        found: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
-        waiting = self._behind.waiting(key)
-        if waiting is not None:
-            found.set_result(waiting.recording)
-            return found
+        if self._behind.waiting(key) is not None:
+            return False
         now_s = self._clock.monotonic()
         permit = self._admit(now_s)
         if permit is None:
             self.counters.skipped += 1
-            found.set_result(None)
-            return found
+            return False
         where = self._naming.redis_key(key).encode()
         command = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
-        self._reads.ask(Question(command, now_s + self._access.budget_s, partial(self._heard, key, permit, found)))
+        self._reads.ask(Question(command, now_s + self._access.budget_s, partial(self._heard, key, permit, then)))
+        return True
+
+    def waiting(self, key: Key) -> Recording | None:
+        """What is still to be written under this key, which is newer than what Redis would answer."""
+        waiting = self._behind.waiting(key)
+        return None if waiting is None else waiting.recording
+
+    def get(self, key: Key) -> asyncio.Future[Recording | None]:
+        """The recording under this key, or None, within the budget. Who cancels it leaves; the question goes on."""
+        found: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
+
+        def told(record: Record | None) -> None:
+            if not found.done():
+                found.set_result(None if record is None else record.whole())
+
+        if not self.ask_for(key, told):
+            found.set_result(self.waiting(key))
         return found
 
     def put(self, recording: Recording, lifetime_s: float) -> bool:
@@ -191,8 +206,8 @@ class RedisTier:
                 self._count_unanswered(permit, answer)
             else:
                 self._answered(permit)
-            if not answered.done():  # who asked may have left
-                answered.set_result(answer)
+            if not answered.done():  # who asked may have left; a value is lent
+                answered.set_result(memoryview(bytes(answer)) if isinstance(answer, memoryview) else answer)
 
         self._reads.ask(Question(command, now_s + self._access.budget_s, heard))
         return answered
@@ -209,15 +224,14 @@ class RedisTier:
         """Waits until nothing waits to be written under this key."""
         await self._behind.written(key)
 
-    def _heard(self, key: Key, permit: Permit, found: asyncio.Future[Recording | None], answer: Answer) -> None:
-        recording = None
+    def _heard(self, key: Key, permit: Permit, then: Callable[[Record | None], None], answer: Answer) -> None:
+        record = None
         try:
-            recording = self._understood(key, permit, answer)
+            record = self._understood(key, permit, answer)
         finally:  # whoever waits goes on, even if we are wrong here
-            if not found.done():
-                found.set_result(recording)
+            then(record)
 
-    def _understood(self, key: Key, permit: Permit, answer: Answer) -> Recording | None:
+    def _understood(self, key: Key, permit: Permit, answer: Answer) -> Record | None:
         if isinstance(answer, memoryview):
             self._answered(permit)
             return self._checked(key, answer)
@@ -236,11 +250,9 @@ class RedisTier:
             self._failed(permit, answer.why)
         return None
 
-    def _checked(self, key: Key, value: memoryview) -> Recording | None:
+    def _checked(self, key: Key, value: memoryview) -> Record | None:
         try:
-            found = unframe(key, value)
-            if not tellable(found.facts):
-                raise BrokenRecord("facts that can't stand in an answer's head")
+            found = self._records.read(key, value)
         except BrokenRecord:
             self._count_broken(key)
             return None

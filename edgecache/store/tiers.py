@@ -5,19 +5,24 @@ Keeps rules 6 and 7: memory answers at once or not at all; Redis is asked only t
 served: `cache.lookup` judges that.
 """
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
 from edgecache.cache.purges import Kind, Purges
+from edgecache.cache.record import Record
 from edgecache.cache.recording import Facts, Recording
 from edgecache.clock import Clock
-from edgecache.fill.edge import Place
+from edgecache.fill.edge import Place, Then
 from edgecache.option import option
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: How long `close` waits for what is still to be written to Redis.
 FLUSH_TIMEOUT_S = 2.0
@@ -65,6 +70,8 @@ class RedisAccess:
 class Memory(Protocol):
     """The first tier: see `store.memory`."""
 
+    max_size_bytes: int
+
     def get(self, key: Key, wall_now: float) -> Recording | None: ...
     def place(self, key: Key) -> Place | None: ...
     def heard(self, times: int) -> None: ...
@@ -79,6 +86,8 @@ class Shared(Protocol):
     async def start(self) -> None: ...
     async def flush(self, timeout_s: float) -> bool: ...
     async def close(self) -> None: ...
+    def ask_for(self, key: Key, then: Callable[[Record | None], None]) -> bool: ...
+    def waiting(self, key: Key) -> Recording | None: ...
     def get(self, key: Key) -> "asyncio.Future[Recording | None]": ...
     def put(self, recording: Recording, lifetime_s: float) -> bool: ...
     def discard(self, key: Key) -> None: ...
@@ -122,18 +131,34 @@ class Tiers:
         """What memory has, without any effect on what is kept or counted."""
         return self._memory.look(key, self._clock.wall())
 
-    def ask(self, key: Key) -> "Question":
-        """Asks Redis."""
+    def ask(self, key: Key, then: Then) -> bool:
+        """Asks Redis; `then` is told what it has, or memory by then if that is newer. False: it isn't; see `at_hand`.
+
+        What Redis has is copied to memory; where there is none, `then` is lent it.
+        """
         if self._redis is None:
             raise RuntimeError("There is no tier beyond memory: see `shared`.")
-        return Question(self, self._redis.get(key), self._discards)
+        return self._redis.ask_for(key, partial(self._told, self._discards, then))
+
+    def at_hand(self, key: Key) -> Recording | None:
+        """What is still on its way to Redis."""
+        found = None if self._redis is None else self._redis.waiting(key)
+        return None if found is None else self._settle(found, self._discards)
 
     async def find(self, key: Key) -> Recording | None:
         """What Redis has, without any effect on what memory keeps."""
         return None if self._redis is None else await self._redis.get(key)
 
-    def settle(self, found: Recording, discards: int) -> Recording:
-        """Copies what Redis had to memory, unless it was purged, a newer one was kept meanwhile, or any discarded."""
+    def _told(self, discards: int, then: Then, found: Record | None) -> None:
+        if found is None or not self._memory.max_size_bytes:
+            return then(found)
+        return then(self._settle(found.whole(), discards))
+
+    def _settle(self, found: Recording, discards: int) -> Recording:
+        """Copies it to memory, unless it was purged, a newer one was kept meanwhile, or any discarded.
+
+        discards: how many there had been when Redis was asked.
+        """
         held = self.look(found.key)
         if held is not None and _newness(held.facts) >= _newness(found.facts):
             return held
@@ -167,19 +192,3 @@ class Tiers:
 def _newness(facts: Facts) -> tuple[int, float]:
     """A rendering that was begun after a purge is newer than one before it, whatever the clocks of their nodes say."""
     return facts.after_purge, facts.made_at
-
-
-class Question:
-    """One look into Redis, for all who ask at the same time. discards: how many there had been when it was asked."""
-
-    __slots__ = ("_discards", "_tiers", "reply")
-
-    def __init__(self, tiers: Tiers, reply: asyncio.Future[Recording | None], discards: int) -> None:
-        self.reply = reply
-        self._tiers = tiers
-        self._discards = discards
-
-    def settled(self) -> Recording | None:
-        """What it came to; the first who asks for it copies it to memory."""
-        found = self.reply.result()
-        return None if found is None else self._tiers.settle(found, self._discards)
