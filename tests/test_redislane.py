@@ -3,14 +3,18 @@
 import asyncio
 import socket
 import struct
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgecache.delivery.limits import RequestLimits
+from edgecache.node import Node
 from edgecache.ops import log
 from edgecache.ops.log import Logging
-from tests.houses import with_redis
+from tests.fake_clock import FakeClock
+from tests.houses import cluster, settings, with_redis
 from tests.redis_server import RedisServer
 from tests.test_fastlane import BODY, Talk, answered, get, post, talk, talking
 
@@ -125,20 +129,24 @@ async def test_access_log_and_status_tell_of_them(redis_server: RedisServer, mon
         assert (told.status, told.whole, told.cluster) == (200, True, "c0")
 
 
-async def test_age_goes_on_and_ends_and_what_is_stale_is_served_if_no_cluster_answers(redis_server: RedisServer) -> None:
+async def test_age_goes_on_and_what_is_stale_is_served_if_no_cluster_answers(redis_server: RedisServer) -> None:
     clock = FakeClock(1000.25)
-    cache = with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)
-    cache = replace(cache, ttl_s=100.0, stale_if_error_s=1000.0)
-    async with talking(clock, cache=cache) as line:
+    cache = replace(with_redis(redis_server.url, memory_bytes=0, budget_s=2.0), ttl_s=100.0, stale_if_error_s=1000.0)
+    async with cluster() as origin, AsyncExitStack() as stack:
+        node = Node(settings(origin.url, cache=cache), clock)
+        stack.push_async_callback(node.close)
+        await node.start()
+        line = await stack.enter_async_context(talk(node))
         [body] = await in_redis(line, post())
         for step_s in (0.5, 0.5, 7.0, 90.0):
             clock.advance(step_s)
             before = answered(line.node)
             told = await line.ask(post())
-            assert told.headers["Age"] == str(int(clock.now - 1000.25))
-            assert f"; hit; ttl={int(100 - (clock.now - 1000.25))}; " in told.cache
+            assert (told.headers["Age"], told.body) == (str(int(clock.now - 1000.25)), body)
+            assert f"; hit; ttl={int(1100.25 - clock.now)}; detail=redis" in told.cache
             assert answered(line.node) == before + 1
+        await origin.close()
         clock.advance(10.0)
-        request = post(body=BODY.replace(b'"demo":{', b'"demo":{"status":503,'))
-        assert "fwd=stale" in (await line.ask(post())).cache
-        assert request
+        told = await line.ask(post())
+        assert "fwd=stale; fwd-status=" in told.cache
+        assert told.body == body

@@ -55,9 +55,14 @@ class RedisLane:
     def answer(self, asking: Asking, found: Recording | Record | None) -> Answer | None:
         """The answer with what Redis has; None: aiohttp is to give it."""
         seen, ready = asking.seen, asking.seen.said.prepared
-        if type(found) is Record and seen.conditions is None and ready is not None:
-            if ready.tier is Tier.REDIS and ready.facts is found.bare.facts:
-                return self._lent(asking, found, ready)
+        if (
+            type(found) is Record
+            and ready is not None
+            and ready.facts is found.bare.facts
+            and ready.tier is Tier.REDIS
+            and seen.conditions is None
+        ):
+            return self._lent(asking, found, ready)
         hit = self._hit(asking, found.whole() if isinstance(found, Record) else found)
         if hit is None:
             return None
