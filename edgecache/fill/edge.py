@@ -336,7 +336,7 @@ class Edge:
         for then in self._finding.pop(key):
             try:
                 then(found)
-            except Exception as error:
+            except Exception as error:  # the others wait too, and so does everyone whose reply comes next
                 told = {"message": "what Redis has was not understood", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(told)
 
