@@ -15,6 +15,7 @@ from edgecache.ops import log
 from edgecache.ops.log import Logging
 from tests.fake_clock import FakeClock
 from tests.houses import cluster, settings, with_redis
+from tests.redis_houses import written
 from tests.redis_server import RedisServer
 from tests.test_fastlane import BODY, Talk, answered, get, post, talk, talking
 
@@ -36,6 +37,7 @@ async def in_redis(line: Talk, *requests: bytes) -> list[bytes]:
     for request in requests:
         while "detail=redis" not in (await line.ask(request)).cache:
             await asyncio.sleep(0.01)
+        await written(line.node)  # until then it need not be asked for
         bodies.append((await line.known(request)).body)
     return bodies
 
