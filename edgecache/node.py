@@ -283,6 +283,11 @@ class Node:
         self._server.lane.settle()
         return self._server.lane.answered
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being made, and nobody hears a stream."""
+        return not (self.fills.under_way or any(self.tally.streaming.values()))
+
     def reload_keys(self) -> None:
         """Reads the keys file anew: who was taken out of it is refused from the next request on.
 

@@ -5,7 +5,6 @@ Alone it is the whole daemon; as a worker it does the same, and its supervisor s
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from edgecache import listening
 from edgecache.node import Node
 from edgecache.ops import log, systemd
+from edgecache.ops.collecting import Collecting
 from edgecache.settings import Settings
 
 
@@ -84,12 +84,13 @@ async def run(node: Node, stop: Stop, started: Callable[[], Awaitable[None]]) ->
     loop.set_exception_handler(log.unforeseen)
     loop.add_signal_handler(signal.SIGHUP, node.reload_keys)
     await node.start()
-    gc.collect()
-    gc.freeze()  # what is there now stays; the collector need not walk it between two requests
+    collecting = Collecting(lambda: node.quiet)
+    collecting.start()
     await started()
     await stop.soon.wait()
     await stop.carried_out(node.drain())
     await node.close()
+    collecting.stop()
 
 
 def unwatched() -> dict[str, str]:
