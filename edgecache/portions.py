@@ -8,10 +8,13 @@ import os
 from dataclasses import replace
 from typing import Literal
 
+from edgecache.delivery.sheets import SHEETS_AT_MOST
 from edgecache.settings import Settings
 
 #: What a process needs besides connections of clients and to clusters: sockets it listens at, Redis, probes, files.
 OWN_DESCRIPTORS = 48
+#: A process that may have fewer keeps them for connections, and has no sheets.
+FEW_DESCRIPTORS = 2048
 
 
 def processes(workers: int | Literal["auto"]) -> int:
@@ -33,7 +36,11 @@ def portion(settings: Settings, workers: int) -> Settings:
             max_held_bytes=max(fills.max_held_bytes // workers, fills.max_rendering_bytes),
         ),
         limits=replace(limits, connections=_part(limits.connections, workers)),
-        fast_lane=replace(settings.fast_lane, memo_bytes=settings.fast_lane.memo_bytes // workers),
+        fast_lane=replace(
+            settings.fast_lane,
+            memo_bytes=settings.fast_lane.memo_bytes // workers,
+            sheets_bytes=settings.fast_lane.sheets_bytes // workers,
+        ),
         pool=replace(
             settings.pool,
             max_connections=_part(settings.pool.max_connections, workers),
@@ -46,9 +53,12 @@ def portion(settings: Settings, workers: int) -> Settings:
 def fitted(settings: Settings, descriptors: int) -> Settings:
     """The same with no more connections than a process has descriptors for, so that there is always one for a refusal."""
     towards_clusters = min(settings.pool.max_connections, max(1, descriptors // 4))
-    of_clients = min(settings.limits.connections, max(1, descriptors - towards_clusters - OWN_DESCRIPTORS))
+    few = descriptors < FEW_DESCRIPTORS
+    own = OWN_DESCRIPTORS if few else OWN_DESCRIPTORS + SHEETS_AT_MOST
+    of_clients = min(settings.limits.connections, max(1, descriptors - towards_clusters - own))
     return replace(
         settings,
+        fast_lane=replace(settings.fast_lane, sheets_bytes=0) if few else settings.fast_lane,
         limits=replace(settings.limits, connections=of_clients),
         pool=replace(settings.pool, max_connections=towards_clusters),
     )

@@ -30,10 +30,11 @@ from hypothesis import settings as hypothesis_settings
 from edgecache.cache.key import Key
 from edgecache.cache.status import Outcome
 from edgecache.clusters.cluster import Probing
-from edgecache.delivery import connection, head
+from edgecache.delivery import connection, fastlane, head
 from edgecache.delivery.auth import Auth, Keyring
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.limits import FastLane
+from edgecache.delivery.sheets import Sheet
 from edgecache.demo.origin import Origin
 from edgecache.node import Node
 from edgecache.ops import log
@@ -286,6 +287,7 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> As
     """Two edges with the same recordings: ann's of long ago, bob's of a little later. Without keys, they are anyone's."""
     patch.setattr(connection, "HOLD_S", HOLD_S)
     patch.setattr(connection, "BEGIN_S", BEGIN_S)
+    patch.setattr(fastlane, "HOT_HITS", 0)  # the large one goes out without a copy
     patch.setattr(head, "_ids", head.Ids(thousands=10**6))  # of one length
     clock = FakeClock(ANNS_S)
     lines = [f"{name} sha256:{hashlib.sha256(key).hexdigest()}" for name, key in (("ann", ANN), ("bob", BOB))]
@@ -340,7 +342,7 @@ def count(of: World, patch: pytest.MonkeyPatch) -> None:
     assert lane is not None
     again, sent, parse = lane.again, lane.sent, lane._parse
 
-    def counted_again(received: bytes) -> tuple[bytes, bytes] | None:
+    def counted_again(received: bytes) -> tuple[bytes, bytes, Sheet | None] | None:
         answer = again(received)
         of.fast_answers += answer is not None
         of.answered_again += answer is not None

@@ -14,9 +14,11 @@ from os import writev
 from typing import TYPE_CHECKING, Any
 
 from edgecache.delivery.bounded import Bounded
-from edgecache.delivery.fastlane import Answer, Awaited, Lane, Seen
+from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.plain import Boundary
 from edgecache.delivery.redislane import Asking
+from edgecache.delivery.said import Answer, Awaited, Seen
+from edgecache.delivery.sheets import Outlet
 from edgecache.errors import NodeError
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Connection(Bounded):
         "_half_closed",
         "_held_timer",
         "_lane",
+        "_outlet",
         "_unflushed",
         "looked_for",
         "mute",
@@ -78,6 +81,7 @@ class Connection(Bounded):
         self._server.opened(transport)
         if transport.get_extra_info("sslcontext") is None:
             self._fd = transport.get_extra_info("socket").fileno()
+        self._outlet = Outlet(self._fd)
         if len(self._server.connections) > self._server.limits.connections:
             self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
@@ -87,11 +91,12 @@ class Connection(Bounded):
             answer = lane.again(data)
             if answer is not None and self.transport is not None:  # as `_send`, written out
                 self._active_s = self._loop.time()
+                head, body, sheet = answer
                 try:
-                    sent = writev(self._fd, answer)
+                    sent = writev(self._fd, (head, body)) if sheet is None else self._outlet.send(head, sheet)
                 except OSError:
                     sent = 0
-                return None if sent == len(answer[0]) + len(answer[1]) else self._send_rest(*answer, sent)
+                return None if sent == len(head) + len(body) else self._send_rest(head, body, sent)
         self.mute = self._at_ease = False
         if lane is None:
             return self._hand_on(data)
@@ -127,6 +132,7 @@ class Connection(Bounded):
         if self._asking is not None:
             self._asking.over, self._asking = True, None
         self._held = b""
+        self._outlet.close()
         waiter = self._waiter
         if waiter is not None and waiter.done() and self._task_handler is not None:
             # aiohttp 3.14 would begin with a request that came just before the connection was lost, and stumble.

@@ -13,18 +13,15 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
-
-from edgecache.cache.lookup import Asked, Tier
+from edgecache.cache.lookup import Tier
 from edgecache.cache.recording import Recording
-from edgecache.cache.status import Outcome, Result, Worth
+from edgecache.cache.status import Outcome, Result
 from edgecache.cache.tally import Count, Tally
 from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
-from edgecache.delivery.auth import Caller, Gate, Keyring
+from edgecache.delivery.auth import Gate
 from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.memo import Memo
@@ -32,6 +29,8 @@ from edgecache.delivery.plain import TRACE_MARK
 from edgecache.delivery.prepared import Prepared, prepare, spelled, spelled_duration
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.said import Answer, Awaited, Heard, Said, Seen
+from edgecache.delivery.sheets import Sheet, Sheets
 from edgecache.errors import ClientError
 from edgecache.fill.edge import Edge, Place, Recorded
 from edgecache.measures.ladder import BOUNDS_S
@@ -44,59 +43,12 @@ MEMORABLE_BYTES = 32 << 10
 NOTED_AT_MOST = 8192
 #: So many are answered by `again` between two counts.
 QUICK_AT_MOST = 4096
+#: A recording that was heard so often since hits were last counted is hot: worth a sheet, for so long.
+HOT_HITS, HOT_S = 16, 10.0
 #: Told as no time at all.
 AT_ONCE_S = 0.000_005
 _AT_ONCE = spelled_duration(0.0)
 _TOLD = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}
-
-
-class Said(msgspec.Struct):
-    """What target and body ask for in a namespace, what that is worth, and the head of the answer as it was last given."""
-
-    asked: Asked
-    route: str
-    method: str
-    worth: Worth | None = None
-    prepared: Prepared | None = None
-    count: Count | None = None
-    quick: "Quick | None" = None
-
-
-#: Hits of one `Quick` since they were last counted: how many, their first bytes' seconds, how many stand on the ladder.
-Heard = list[Any]
-#: What a hit takes that was judged in this second: until when that holds, by the lane's clock, and after how many purges;
-#: where its recording stands, whose canonical utterance and namespace were compared; the head without its gaps.
-Quick = tuple[float, int, Place, tuple[bytes, bytes, bytes], Heard]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """A request that was read: what it asks for, and who was admitted with it by which keyring."""
-
-    said: Said
-    ring: Keyring
-    caller: Caller
-    request_id: bytes | None
-    conditions: Conditions | None
-    #: Where the body begins in what was remembered.
-    body_at: int
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What is to be sent. A body that is a view is lent: what of it is not sent at once is to be copied."""
-
-    head: bytes
-    body: bytes | memoryview
-    request_id: str
-    cluster: str
-    #: Where it is counted, and as what it is counted that need not be bought.
-    count: Count
-    worth: Worth | None
-
-
-class Awaited(msgspec.Struct, frozen=True):
-    """A plain request whose body is still to come: so many bytes in all."""
-
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +85,7 @@ class Lane:
         self._noted: set[int] = set()
         self._quick: list[tuple[Said, Count, int, Heard]] = []
         self._ids = request_ids()
+        self._sheets = Sheets(ways.settings.sheets_bytes)
         #: Requests that aiohttp never saw; `settle` first.
         self.answered = 0
 
@@ -143,12 +96,13 @@ class Lane:
         """What an operator may ask. answered: requests that aiohttp never saw."""
         self.settle()
         held_bytes = self._requests.held_bytes + self._said.held_bytes
-        return {"answered": self.answered, "requests": len(self._requests), "memo_bytes": held_bytes}
+        sheets = {"sheets": self._sheets.count, "sheet_bytes": self._sheets.held_bytes}
+        return {"answered": self.answered, "requests": len(self._requests), "memo_bytes": held_bytes, **sheets}
 
     # All of it at once.
 
-    def again(self, received: bytes) -> tuple[bytes, bytes] | None:
-        """Head and body for a request that was answered in this second from memory; None: `read` it.
+    def again(self, received: bytes) -> tuple[bytes, bytes, Sheet | None] | None:
+        """Head and body, and the sheet of that, for a request that was answered from memory of late; None: `read` it.
 
         What most hits take, so it is written out: the same decisions as by `read`, `recorded` and `sent`, as far as time can
         change them. The others were taken when `Quick` was made, of things that never change.
@@ -185,7 +139,7 @@ class Lane:
             block, digits = (ids.block, LAST_DIGITS[last]) if last < 1000 else ids.renewed()
         if self._log is not None:
             self._tell_again(seen, (block + digits).decode(), took_s, received)
-        return b"".join((first, took, second, block, digits, third)), audio
+        return b"".join((first, took, second, block, digits, third)), audio, heard[3]
 
     def _late(self, seen: Seen, heard: "Heard", took_s: float) -> bytes:
         """How long it took, as text; it stands on a rung of its own."""
@@ -202,31 +156,51 @@ class Lane:
         if len(self._quick) >= QUICK_AT_MOST:
             self.settle()
         until_s = self.now() + ready.until_s - self._wall()
-        heard: Heard = [0, 0.0, 0]
+        heard: Heard = [0, 0.0, 0, None, 0.0]
         head = ready.first, ready.second, ready.third
         said.quick = until_s, ready.purges, place, head, heard
         self._quick.append((said, count, len(recording.audio), heard))
+        self._warm(heard, recording)
 
     def _renewed(self, said: Said, place: Place) -> tuple[bytes, bytes, bytes] | None:
         """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
-        found, quick, ready = self._edge.judged(said.asked, place.recording), said.quick, said.prepared
-        if found is None or quick is None or ready is None:
+        found, ready = self._edge.judged(said.asked, place.recording), said.prepared
+        if found is None or ready is None:
             return None
-        wall_now, purges = self._wall(), self._purges.changes
-        ready = said.prepared = ready.renewed(found, wall_now, purges)
-        head = ready.first, ready.second, ready.third
-        said.quick = self.now() + ready.until_s - wall_now, purges, place, head, quick[4]
+        self._renew(said, ready, found)
+        if said.quick is None:
+            return None
         place.asked_for()
-        return head
+        self._warm(said.quick[4], place.recording)
+        return said.quick[3]
+
+    def _renew(self, said: Said, ready: Prepared, found: Recorded) -> Prepared:
+        """From now on these times are told of the same recording. What is known of its hits stays known."""
+        quick, wall_now, purges = said.quick, self._wall(), self._purges.changes
+        ready = said.prepared = ready.renewed(found, wall_now, purges)
+        if quick is not None:
+            head, until_s = (ready.first, ready.second, ready.third), self.now() + ready.until_s - wall_now
+            same = not quick[2].gone and quick[2].recording is found.recording
+            said.quick = (until_s, purges, quick[2], head, quick[4]) if same else None
+        return ready
+
+    def _warm(self, heard: Heard, recording: Recording) -> None:
+        """What is heard often gets a sheet."""
+        if heard[3] is None and heard[0] >= HOT_HITS:
+            heard[3], heard[4] = self._sheets.make(recording.audio), self.now() + HOT_S
 
     def settle(self) -> None:
         """Counts what was answered since the last time, for whoever reads counts."""
-        quick, self._quick = self._quick, []
+        now, quick, self._quick = self.now(), self._quick, []
         for each in quick:
             said, count, size_bytes, heard = each
-            times, first_byte_s, late = heard
+            times, first_byte_s, late = heard[:3]
+            if times >= HOT_HITS:
+                heard[4] = now + HOT_S
             if said.quick is not None and said.quick[-1] is heard:
-                if times:
+                if now >= heard[4] or said.quick[2].gone:
+                    heard[3] = None
+                if times or heard[3] is not None:
                     self._quick.append(each)
                 else:
                     said.quick = None
@@ -234,7 +208,7 @@ class Lane:
             count.buckets[0] += times - late
             self._edge.heard(times)
             self.answered += times
-            heard[:] = 0, 0.0, 0
+            heard[:3] = 0, 0.0, 0
 
     # Reading.
 
@@ -311,8 +285,7 @@ class Lane:
             ready = said.prepared = prepare(self.ways.node, found, said.method, wall_now, purges)
             said.count = said.quick = None
         elif not ready.serves(found.recording, found.tier, wall_now, purges):
-            ready = said.prepared = ready.renewed(found, wall_now, purges)
-            said.quick = None
+            ready = self._renew(said, ready, found)
         return self._whole(seen, ready, found.recording, began_s)
 
     def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:

@@ -24,7 +24,7 @@ from edgecache.delivery.auth import Gate, presented
 from edgecache.delivery.bounded import REQUEST_ID
 from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
-from edgecache.delivery.fastlane import Lane, Said
+from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.framed import send_framed
 from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body, trace_of
 from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
@@ -33,6 +33,7 @@ from edgecache.delivery.listening import Audience
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.said import Said
 from edgecache.delivery.urgency import urgency
 from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import protobuf, speeko

@@ -55,3 +55,8 @@ class FastLane:
     memo_bytes: int = option(
         16 << 20, "How much of the requests seen before is kept, so that they need not be read again.", minimum=0
     )
+    sheets_bytes: int = option(
+        32 << 20,
+        "How much of the recordings asked for most is kept a second time, in pages that the kernel sends without a copy.",
+        minimum=0,
+    )

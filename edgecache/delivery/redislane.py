@@ -13,8 +13,9 @@ from typing import Protocol
 from edgecache.cache.lookup import Hit, Miss, Tier
 from edgecache.cache.record import Record
 from edgecache.cache.recording import Recording
-from edgecache.delivery.fastlane import Answer, Lane, Seen
+from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.prepared import Prepared
+from edgecache.delivery.said import Answer, Seen
 from edgecache.fill.edge import Recorded
 
 

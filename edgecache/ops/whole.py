@@ -19,7 +19,7 @@ STATES = ("up", "trial", "ejected")
 PASSING = frozenset(
     {
         *("under_way", "held_bytes", "state", "pending_bytes", "requests", "memo_bytes", "last_write_failure"),
-        *("holding", "following"),
+        *("holding", "following", "sheets", "sheet_bytes"),
     }
 )
 _KIND = ("route", "method", "status", "result")
