@@ -89,11 +89,9 @@ class Outlet:
         sent = 0
         try:
             sent = self._socket.send(head, socket.MSG_MORE)
-            if sent == len(head):
-                sent += os.sendfile(self._fd, sheet.fd, 0, sheet.size)
+            return sent if sent < len(head) else sent + os.sendfile(self._fd, sheet.fd, 0, sheet.size)
         except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
-            pass
-        return sent
+            return sent
 
     def close(self) -> None:
         """The transport is about to close the descriptor."""
