@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-HANG_S = 30.0
+HANG_S = 60.0
 Ran = subprocess.CompletedProcess[bytes]
 PYTHON = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "COLUMNS": "200"}
 CONFIG = """

@@ -11,7 +11,7 @@ from typing import Any
 from tests.command_line import PYTHON
 
 #: No figure of ours: by then a process has hung, also on a machine under load.
-HANG_S = 30.0
+HANG_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

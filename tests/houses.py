@@ -22,7 +22,7 @@ from edgecache.settings import Cache, NodeName, Settings
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 
 #: Short, so that a test of a time-out does not take long; long enough for a busy machine.
-TIMEOUTS = Timeouts(connect_s=0.5, first_byte_s=1.0, between_bytes_s=0.5, total_s=10.0)
+TIMEOUTS = Timeouts(connect_s=1.0, first_byte_s=3.0, between_bytes_s=2.0, total_s=20.0)
 #: For clusters that are stalled by a test, for as long as it takes.
 PATIENT = Timeouts(connect_s=0.5, first_byte_s=30.0, between_bytes_s=30.0, total_s=60.0)
 LOCAL = Listen(host="127.0.0.1", port=0)
@@ -48,7 +48,9 @@ def settings(*urls: str, **changed: Any) -> Settings:
 
 def with_redis(url: str, *, memory_bytes: int = 64 << 20, **changed: Any) -> Cache:
     """A cache whose second tier is this Redis."""
-    return Cache(memory=MemoryLimits(max_size_bytes=memory_bytes), redis=RedisAccess(url=url, **changed))
+    return Cache(
+        memory=MemoryLimits(max_size_bytes=memory_bytes), redis=RedisAccess(**{"url": url, "budget_s": 1.5, **changed})
+    )
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from tests.redis_tier import HANG_S, NAMING
 
 def redis_alone(url: str, **access: Any) -> Cache:
     """A cache without memory, so that every hit is Redis's. Its budget is generous where a test is not about time."""
-    return with_redis(url, memory_bytes=0, **({"budget_s": 0.5, "breaker_open_s": 0.05} | access))
+    return with_redis(url, memory_bytes=0, **({"budget_s": 1.5, "breaker_open_s": 0.05} | access))
 
 
 async def said(home: House, text: str, **others: Any) -> Heard:

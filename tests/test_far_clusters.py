@@ -25,7 +25,7 @@ from tests.worlds import cluster, far_apart
 pytestmark = pytest.mark.net
 
 EDGE, ONE, OTHER = "edge", "one", "other"
-HANG_S = 45.0
+HANG_S = 90.0
 
 
 @dataclass

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.net, pytest.mark.redis]
 
 LEASE_S = 1.0
 WHOLE: Script = [whole(WAV)]
-PATIENT = {"connect": "500ms", "first_byte": "15s", "between_bytes": "15s", "total": "60s"}
+PATIENT = {"connect": "500ms", "first_byte": "45s", "between_bytes": "45s", "total": "90s"}
 
 
 async def begun(
@@ -98,11 +98,11 @@ async def test_two_hundred_who_ask_two_workers_at_once_in_three_protocols_cost_o
     gate = asyncio.Event()
     async with ScriptedUpstream([BEGUN, gate, LAST]) as cluster, daemons() as start:
         # Long: a machine under load may stand still for a while, and then there are two, as there should be.
-        daemon = await begun(start, cluster, redis_server, 20.0, workers=2)
+        daemon = await begun(start, cluster, redis_server, 60.0, workers=2)
         crowd = Crowd(daemon)
         ways = (crowd.raw, crowd.events, crowd.raw, crowd.session)
         asked = [asyncio.create_task(ways[n % 4]()) for n in range(200)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for _ in asked:
                 await crowd.hearing.acquire()
         gate.set()

@@ -17,7 +17,7 @@ from tests.houses import House, house
 
 pytestmark = pytest.mark.usefixtures("always_anew")
 #: No figure of ours: by then a process has hung, also on a machine under load.
-HANG_S = 30.0
+HANG_S = 60.0
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def moves(daemon: Daemon) -> list[tuple[str, str]]:
 
 
 async def test_fault_96_starved_of_its_processor_it_sheds_and_still_tells_hits() -> None:
-    shed = {"lag_later": "50ms", "lag": "120ms", "ease": "500ms"}
+    shed = {"lag_later": "50ms", "lag": "120ms", "ease": "3s"}
     async with serving(fills={"shed": shed}) as (daemon, client):
         await say(client, daemon, "Hello")
         assert moves(daemon) == []
@@ -258,7 +258,8 @@ async def test_fault_96_starved_of_its_processor_it_sheds_and_still_tells_hits()
 
 async def test_fault_93_a_process_that_was_stopped_goes_on_as_if_nothing_had_been() -> None:
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
-        daemon = await start.serve(config(origin.url))
+        quick = {"connect": "500ms", "first_byte": "2s", "between_bytes": "1s", "total": "30s"}
+        daemon = await start.serve(config(origin.url, timeouts=quick))
         await say(client, daemon, "Hello")
         asked = {"text": "A stream", "demo": {"rtf": 1.0, "bytes": 96_000}}
         async with client.post(f"{daemon.url}/v1/tts", json=asked) as stream:

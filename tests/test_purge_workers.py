@@ -95,7 +95,7 @@ async def test_a_worker_that_does_not_answer_is_named_and_the_purge_can_be_given
 
 @pytest.mark.redis
 async def test_a_worker_that_takes_anothers_place_knows_what_was_purged(redis_server: RedisServer) -> None:
-    memory_off = {"redis": {"url": redis_server.url, "budget": "500ms"}, "memory": {"max_size": 0}}
+    memory_off = {"redis": {"url": redis_server.url, "budget": "3s"}, "memory": {"max_size": 0}}
     async with cluster() as origin, daemons() as start:
         daemon = await start.serve(config(origin.url, workers=2, cache=memory_off))
         while "; hit;" not in await said(daemon):

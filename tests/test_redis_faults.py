@@ -155,7 +155,7 @@ async def test_rule_6_killed_under_load_and_started_again(redis_server: RedisSer
 
 async def test_rule_6_a_hung_redis_costs_the_budget_and_then_nothing(redis_server: RedisServer) -> None:
     """With redis-py as it comes, each of these would take 4.8 s."""
-    async with house(cache=with_redis(redis_server.url, memory_bytes=0)) as home:
+    async with house(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=DEFAULTS.budget_s)) as home:
         await recorded(home, "Before")
         redis_server.stop()
         try:
@@ -191,7 +191,8 @@ async def test_rule_6_a_hung_redis_takes_nothing_from_memory_nor_from_those_who_
 
 
 async def test_rule_6_a_redis_that_pauses_is_waited_for_no_longer_than_the_budget(redis_server: RedisServer) -> None:
-    async with house(cache=with_redis(redis_server.url, memory_bytes=0, breaker_open_s=0.05)) as home:
+    access = {"budget_s": DEFAULTS.budget_s, "breaker_open_s": 0.05}
+    async with house(cache=with_redis(redis_server.url, memory_bytes=0, **access)) as home:
         await recorded(home, "Paused")
         redis_server.call("CLIENT", "PAUSE", "500", "ALL")
         for turn in range(DEFAULTS.breaker_failures):
@@ -203,7 +204,7 @@ async def test_rule_6_a_redis_that_pauses_is_waited_for_no_longer_than_the_budge
 async def test_rule_6_a_redis_slower_than_the_budget_is_left_alone(redis_server: RedisServer) -> None:
     async with (
         SlowWay(redis_server.socket, (0.04, 0.06), random.Random(5)) as way,
-        house(cache=with_redis(way.url, memory_bytes=0, breaker_open_s=30.0)) as home,
+        house(cache=with_redis(way.url, memory_bytes=0, budget_s=DEFAULTS.budget_s, breaker_open_s=30.0)) as home,
     ):
         for turn in range(7):
             await missed(home, f"Slow {turn}")

@@ -17,7 +17,7 @@ from tests.scripted_upstream import ScriptedUpstream, chunk, head
 
 ASKED = {"text": "Every piece by itself", "format": "wav"}
 STREAMED = head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked")
-HANG_S = 20.0
+HANG_S = 60.0
 
 
 class Listener:
