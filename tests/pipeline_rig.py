@@ -91,21 +91,30 @@ class Transport(asyncio.Transport):
         self._reply = reply
         self._unsent = bytearray()
         self._prompt = self._closing = self._aborted = False
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: asyncio.BufferedProtocol | None = None
         self._playing = asyncio.get_running_loop().create_task(self._play(script))
         self.names: list[str] = []
         self.gone = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast("asyncio.Protocol", protocol)
+        self._protocol = cast("asyncio.BufferedProtocol", protocol)
+
+    def pause_reading(self) -> None:
+        """What comes is not read before the protocol is there anyhow."""
+
+    resume_reading = pause_reading
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self._aborted
         assert not self.gone
         if self._closing:
             return  # as real ones do when the other side has ended it and nobody was told yet
-        self.names.append(bytes(data).decode())
-        self._unsent += self._reply(self.names[-1])
+        asked = [name.decode() for name in bytes(data).split(b"\n") if name]
+        self.names += asked
+        self._unsent += b"".join(self._reply(name) for name in asked)
         if self._prompt:
             asyncio.get_running_loop().call_soon(self._do, Act.ALL)
 
@@ -137,16 +146,25 @@ class Transport(asyncio.Transport):
                 self._lose(None)
                 self._protocol.eof_received()
             case Act.NOISE:
-                self._protocol.data_received(b"+noise\r\n")
+                self._receive(b"+noise\r\n")
             case Act.UNASKED if not self._unsent:
-                self._protocol.data_received(bulk(b"unasked"))
+                self._receive(bulk(b"unasked"))
             case Act.HALF_UNASKED if not self._unsent:
-                self._protocol.data_received(bulk(b"unasked")[:9])
+                self._receive(bulk(b"unasked")[:9])
             case Act.ALL | int():
                 sent = bytes(self._unsent[: len(self._unsent) if act is Act.ALL else act])
                 del self._unsent[: len(sent)]
                 if sent:
-                    self._protocol.data_received(sent)
+                    self._receive(sent)
+
+    def _receive(self, sent: bytes) -> None:
+        """As much at once as there is room for."""
+        while sent and self._protocol is not None and not self._closing:
+            room = cast("memoryview", self._protocol.get_buffer(-1))
+            count = min(len(room), len(sent))
+            room[:count] = sent[:count]
+            self._protocol.buffer_updated(count)
+            sent = sent[count:]
 
     def _lose(self, reason: Exception | None) -> None:
         if not self._closing:
@@ -251,10 +269,10 @@ class Rig:
         self.asked.append(asked)
 
         def tell(answer: Answer) -> None:
-            asked.told.append(answer)
+            asked.told.append(memoryview(bytes(answer)) if isinstance(answer, memoryview) else answer)  # it is lent
             asked.ms = round((self.loop.time() - asked.at_s) * 1000, 3)
 
-        self.pipeline.ask(Question(name.encode(), asked.at_s + budget_s, tell))
+        self.pipeline.ask(Question(name.encode() + b"\n", asked.at_s + budget_s, tell))
         return asked
 
     async def at(self, ms: float) -> None:

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecache.store.connections import Refusal
-from edgecache.store.replies import MAX_LINE_BYTES, Replies, Reply, Unreadable
+from edgecache.store.replies import MAX_LINE_BYTES, ROOM_BYTES, Replies, Reply, Unreadable
 from tests.redis_server import bulk
 
 MAX_VALUE_BYTES = 300_000
+LARGEST = 5_000_000
 
 
 def told(replies: list[Reply]) -> list[object]:
@@ -21,11 +22,27 @@ def told(replies: list[Reply]) -> list[object]:
     ]
 
 
+def received(replies: Replies, part: bytes) -> list[Reply]:
+    """What these bytes come to; they are received as there is room for them."""
+    found: list[Reply] = []
+    while part and not (found and isinstance(found[-1], Unreadable)):
+        room = replies.room()
+        count = min(len(room), len(part))
+        room[:count] = part[:count]
+        found += [bytes_kept(each) for each in replies.received(count)]
+        part = part[count:]
+    return found
+
+
+def bytes_kept(reply: Reply) -> Reply:
+    return memoryview(bytes(reply)) if isinstance(reply, memoryview) else reply
+
+
 def fed(*parts: bytes) -> tuple[list[object], bool]:
     """What these bytes come to, in these parts and up to the end, and whether another reply has begun."""
     replies, found = Replies(MAX_VALUE_BYTES), []
     for part in parts:
-        found += told(replies.feed(part))
+        found += told(received(replies, part))
         if found and isinstance(found[-1], Unreadable):
             break
     return found, replies.begun
@@ -122,23 +139,34 @@ def test_any_bytes_are_read_the_same_way_whole_and_byte_by_byte(parts: list[byte
         assert begun_too == begun or isinstance(once[-1], Unreadable)
 
 
-def test_rule_7_no_room_is_made_for_a_value_that_is_only_claimed() -> None:
-    replies = Replies(MAX_VALUE_BYTES)
-    assert replies.feed(b"$%d\r\nabc" % MAX_VALUE_BYTES) == []
-    assert repr(replies) == f"<Replies 12 bytes begun, {MAX_VALUE_BYTES - 1} lacking>"
+def test_rule_7_room_grows_with_what_came_and_not_with_what_is_claimed() -> None:
+    replies = Replies(LARGEST)
+    assert received(replies, b"$%d\r\nabc" % LARGEST) == []
+    assert repr(replies) == f"<Replies 13 bytes begun, {LARGEST - 1} lacking, room for {ROOM_BYTES}>"
+    came = 3
+    while came < LARGEST:
+        assert int(repr(replies).split()[-1][:-1]) <= max(ROOM_BYTES, 4 * came)
+        part = min(100_000, LARGEST - came)
+        assert received(replies, bytes(part)) == []
+        came += part
+    [whole] = received(replies, b"\r\n")
+    assert isinstance(whole, memoryview)
+    assert len(whole) == LARGEST
+    assert told(received(replies, bulk(b"a"))) == [b"a"]
+    assert repr(replies) == f"<Replies 0 bytes begun, 0 lacking, room for {ROOM_BYTES}>"
     assert fed(b"$%d\r\n" % (MAX_VALUE_BYTES + 1)) == (
         [Unreadable("a value beyond the bound", too_large=True)],
         False,
     )
 
 
-def test_a_value_is_not_copied_and_does_not_change() -> None:
-    """Whoever copies what he keeps copies it once: out of what was received."""
-    read = bulk(b"first") + bulk(b"second")[:7]
+def test_a_value_is_not_copied_and_stays_until_more_is_received() -> None:
     replies = Replies(MAX_VALUE_BYTES)
-    [first] = replies.feed(read)
-    [second] = replies.feed(bulk(b"second")[7:])
+    sent = bulk(b"first") + bulk(b"second") + bulk(b"third")[:7]
+    room = replies.room()
+    room[: len(sent)] = sent
+    first, second = replies.received(len(sent))
     assert isinstance(first, memoryview)
-    assert first.obj is read
-    replies.feed(bulk(b"thirds"))
+    assert first.obj is room.obj
     assert told([first, second]) == [b"first", b"second"]
+    assert told(received(replies, bulk(b"third")[7:])) == [b"third"]

@@ -118,13 +118,16 @@ class Wire:
             await self.forget()
             raise
 
-    async def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
+    async def hand_over(self, protocol: asyncio.BaseProtocol) -> asyncio.StreamWriter:
         """All that comes from now on is the protocol's. Keep the writer: it closes the transport when it goes.
 
         Unanswered: something had come already, or the end.
         """
         writer = cast("asyncio.StreamWriter", self.connection._writer)
-        writer.transport.set_protocol(protocol)
+        transport = cast("asyncio.Transport", writer.transport)
+        transport.pause_reading()  # or uvloop would go on to read for the one before
+        transport.set_protocol(protocol)
+        transport.resume_reading()
         quiet = await self.quiet()
         self.connection._writer = self.connection._reader = None  # or redis-py would close it with the connection
         if not quiet:

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from os import write
 
 from edgecache.clock import Clock
 from edgecache.store.connections import LATE_S, MOMENT_S, Address, Unanswered, Wire
@@ -129,7 +130,7 @@ class Stage(Enum):
     ENDED = "ended"
 
 
-class Line(asyncio.Protocol):
+class Line(asyncio.BufferedProtocol):
     """One connection, and who waits for a reply on it."""
 
     def __init__(self, pipeline: "Pipeline", clock: Clock, max_value_bytes: int) -> None:
@@ -138,7 +139,11 @@ class Line(asyncio.Protocol):
         self._queue = Queue(clock, "no reply in time", self._late)
         self.pending = self._queue.questions
         self._writer: asyncio.StreamWriter | None = None
-        self._write: Callable[[bytes], None]
+        #: Where it is written; -1: only the transport may (TLS).
+        self._fd = -1
+        #: What is written together, at the end of this turn of the loop.
+        self._unsent: list[bytes] = []
+        self._call_soon = asyncio.get_running_loop().call_soon
         self._proven = False
         self.stage = Stage.OPEN
         self.lost = asyncio.get_running_loop().create_future()
@@ -149,12 +154,28 @@ class Line(asyncio.Protocol):
     def begin(self, writer: asyncio.StreamWriter) -> None:
         """Over this writer's transport; the writer is kept, as it closes its transport when it goes."""
         self._writer = writer
-        self._write = writer.transport.write
+        if writer.get_extra_info("sslcontext") is None and writer.get_extra_info("socket") is not None:
+            self._fd = writer.get_extra_info("socket").fileno()
 
     def send(self, question: Question) -> None:
-        """One more question. (uvloop writes all of one turn of the loop together.)"""
+        """One more question; it is written with all others of this turn of the loop."""
         self._queue.add(question)
-        self._write(question.command)
+        if not self._unsent:
+            self._call_soon(self._flush)
+        self._unsent.append(question.command)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._writer is None or self.stage is Stage.ENDED:
+            return
+        transport, commands, written = self._writer.transport, b"".join(unsent), 0
+        if self._fd >= 0 and not transport.is_closing() and not transport.get_write_buffer_size():
+            try:
+                written = write(self._fd, commands)
+            except OSError:  # full, or gone: the transport sees the same, and deals with it
+                written = 0
+        if written < len(commands):
+            transport.write(commands[written:])
 
     def end(self, why: str) -> None:
         """Drops the connection. Who waits on it is asked once more if it was ever good, or told that there is no reply."""
@@ -173,11 +194,15 @@ class Line(asyncio.Protocol):
 
     # What asyncio calls.
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where what comes next is received."""
+        return self._replies.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Each reply to its question; a reply without one ends the connection, for it could be taken for the next one's."""
         pending, odd = self.pending, ""
         asked = len(pending)  # who is told may ask anew, and none of these is an answer to that
-        for reply in self._replies.feed(data):
+        for reply in self._replies.received(nbytes):
             if not asked:
                 odd = OUT_OF_TURN
                 break

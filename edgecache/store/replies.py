@@ -13,6 +13,8 @@ from edgecache.store.connections import Refusal, code_of
 
 #: An error of Redis's own is a fraction of this.
 MAX_LINE_BYTES = 1024
+#: What there is room for at first, and at most if nothing larger comes.
+ROOM_BYTES, KEPT_BYTES = 256 << 10, 1 << 20
 _CRLF = b"\r\n"
 _STRING, _ERROR = b"$-"
 _NOTHING = b"-1"
@@ -25,80 +27,102 @@ class Unreadable(NamedTuple):
     too_large: bool = False
 
 
-#: A value is a view of all that was read with it: who keeps some of it copies that.
+#: A value is a view of where it was received: it is gone when more is received. Who keeps some of it copies that.
 Reply = memoryview | Refusal | Unreadable | None
 
 
 class Replies:
-    """What one connection replies, in order."""
+    """What one connection replies, in order. It is received into `room`, and told with `received`."""
 
-    __slots__ = ("_begun", "_lacking_bytes", "_max_value_bytes")
+    __slots__ = ("_begin", "_buffer", "_end", "_max_value_bytes", "_needed_bytes", "_view")
 
     def __init__(self, max_value_bytes: int) -> None:
         self._max_value_bytes = max_value_bytes
-        self._begun = bytearray()
-        #: What the value that has begun still lacks. 0: its first line has not ended, so nobody knows.
-        self._lacking_bytes = 0
+        self._have(ROOM_BYTES)
+        #: Where what is not yet read begins and ends.
+        self._begin = self._end = 0
+        #: Of how many bytes the reply is that has begun. 0: its first line has not ended, so nobody knows.
+        self._needed_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<Replies {len(self._begun)} bytes begun, {self._lacking_bytes} lacking>"
+        begun_bytes = self._end - self._begin
+        lacking_bytes = max(0, self._needed_bytes - begun_bytes)
+        return f"<Replies {begun_bytes} bytes begun, {lacking_bytes} lacking, room for {len(self._buffer)}>"
 
     @property
     def begun(self) -> bool:
         """Whether there is a part of a reply."""
-        return bool(self._begun)
+        return self._begin < self._end
 
-    def feed(self, read: bytes) -> list[Reply]:
-        """The replies that are whole now. Feed no more after an `Unreadable`."""
+    def room(self) -> memoryview:
+        """Where to receive more, now; all values are gone with that."""
+        begun_bytes = self._end - self._begin
+        if not begun_bytes:
+            if len(self._buffer) > KEPT_BYTES:
+                self._have(ROOM_BYTES)
+            self._begin = self._end = 0
+            return self._view
+        if self._begin + max(self._needed_bytes, begun_bytes + MAX_LINE_BYTES) > len(self._buffer):
+            self._make_room(begun_bytes)
+        return self._view[self._end :]
+
+    def received(self, count: int) -> list[Reply]:
+        """So many bytes came into the room: the replies that are whole now. Receive no more after an `Unreadable`."""
+        self._end += count
         replies: list[Reply] = []
-        at, odd = 0, None
-        if self._begun:
-            if self._lacking_bytes:
-                at = min(self._lacking_bytes, len(read))
-                self._begun += memoryview(read)[:at]
-                self._lacking_bytes -= at
-                if self._lacking_bytes:
-                    return replies
-            begun, self._begun = self._begun, bytearray()
-            if at:
-                odd = self._take(begun, 0, replies)
-            else:
-                read = bytes(begun) + read
-        odd = odd or self._take(read, at, replies)
+        odd = self._take(replies)
         if odd is not None:
             replies.append(odd)
+            self._begin = self._end
         return replies
 
-    def _take(self, read: bytes | bytearray, at: int, replies: list[Reply]) -> Unreadable | None:
-        """All replies from here on; the beginning of one is kept."""
-        view, size = memoryview(read), len(read)
-        while at < size:
-            kind = read[at]
+    def _have(self, size: int) -> None:
+        self._buffer = bytearray(size)
+        self._view = memoryview(self._buffer)
+
+    def _make_room(self, begun_bytes: int) -> None:
+        """The reply that has begun goes to the front. Room grows with what came of it, not with what it claims to be."""
+        begun = self._view[self._begin : self._end]
+        if self._needed_bytes > len(self._buffer) and 2 * begun_bytes > len(self._buffer):
+            self._have(min(self._needed_bytes, 2 * len(self._buffer)))
+        elif not self._begin:
+            return
+        self._view[:begun_bytes] = begun
+        self._begin, self._end = 0, begun_bytes
+
+    def _take(self, replies: list[Reply]) -> Unreadable | None:
+        """All replies that are whole; the beginning of one is kept."""
+        buffer, view, at, end = self._buffer, self._view, self._begin, self._end
+        if at + self._needed_bytes > end:
+            return None
+        self._needed_bytes = 0
+        while at < end:
+            kind = buffer[at]
             if kind != _STRING and kind != _ERROR:
                 return Unreadable("neither a string nor an error")
-            end = read.find(_CRLF, at, at + MAX_LINE_BYTES)
-            if end < 0:
-                if size - at >= MAX_LINE_BYTES:
+            line_end = buffer.find(_CRLF, at, min(end, at + MAX_LINE_BYTES))
+            if line_end < 0:
+                if end - at >= MAX_LINE_BYTES:
                     return Unreadable("a line without an end")
                 break
-            line, after = read[at + 1 : end], end + 2
-            if kind == _ERROR:
-                replies.append(Refusal(code_of(line.decode("utf-8", "replace"))))
-            elif line == _NOTHING:
-                replies.append(None)
-            elif not line.isdigit():
-                return Unreadable("a length that is none")
-            else:
+            line, after = buffer[at + 1 : line_end], line_end + 2
+            if kind == _STRING and line.isdigit():
                 begins, after = after, after + int(line)
                 if after - begins > self._max_value_bytes:
                     return Unreadable("a value beyond the bound", too_large=True)
-                if after + 2 > size:
-                    self._lacking_bytes = after + 2 - size
+                if after + 2 > end:
+                    self._needed_bytes = after + 2 - at
                     break
-                if not read.startswith(_CRLF, after):
+                if not buffer.startswith(_CRLF, after):
                     return Unreadable("a value longer than it says")
                 replies.append(view[begins:after])
                 after += 2
-            at = after
-        self._begun += view[at:]
+            elif kind == _ERROR:
+                replies.append(Refusal(code_of(line.decode("utf-8", "replace"))))
+            elif line == _NOTHING:
+                replies.append(None)
+            else:
+                return Unreadable("a length that is none")
+            self._begin = at = after
+        self._begin = at
         return None
