@@ -24,7 +24,9 @@ from edgecache.store.tiers import MemoryLimits, RedisAccess
 #: Short, so that a test of a time-out does not take long; long enough for a busy machine.
 TIMEOUTS = Timeouts(connect_s=1.0, first_byte_s=3.0, between_bytes_s=2.0, total_s=20.0)
 #: For clusters that are stalled by a test, for as long as it takes.
-PATIENT = Timeouts(connect_s=0.5, first_byte_s=30.0, between_bytes_s=30.0, total_s=60.0)
+PATIENT = Timeouts(connect_s=30.0, first_byte_s=30.0, between_bytes_s=30.0, total_s=60.0)
+#: Of clusters that do not answer the first probe nothing is known: they are asked in the operator's order.
+UNMEASURED = Probing(interval_s=3600, timeout_s=3600)
 LOCAL = Listen(host="127.0.0.1", port=0)
 
 

@@ -20,6 +20,9 @@ from tests import daemon as daemons
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, whole
 from tests.sounds import WAV
 
+#: A handshake may take as long as a busy machine takes; and where one is waited for in vain.
+PATIENT = {"connect": "30s", "first_byte": "30s", "between_bytes": "30s", "total": "60s"}
+IMPATIENT = {**PATIENT, "connect": "3s"}
 #: The first bytes of a ServerHello, in a record that says there are more.
 PART_OF_A_HELLO = bytes.fromhex("160303007a020000760303")
 
@@ -136,7 +139,8 @@ class Edge:
 @asynccontextmanager
 async def edge(trusted: Path, ports: dict[str, int], **changed: Any) -> AsyncIterator[Edge]:
     """One in front of these clusters, each for the language of its name; it trusts this file alone."""
-    of = daemons.config(routes=[{"name": name, "groups": [name], "languages": [name]} for name in ports], **changed)
+    routes = [{"name": name, "groups": [name], "languages": [name]} for name in ports]
+    of = daemons.config(**{"routes": routes, "timeouts": PATIENT, **changed})
     of["clusters"] = [
         {"name": name, "url": f"https://localhost:{port}", "groups": [name]} for name, port in ports.items()
     ]
@@ -180,7 +184,7 @@ async def test_23_whom_tls_can_not_trust_is_told_nothing(tmp_path: Path) -> None
         }
         ports = {"good": good.port}
         ports |= {name: each.port for name, each in bad.items()} | {name: each.port for name, each in mute.items()}
-        it = await left.enter_async_context(edge(trusted, ports))
+        it = await left.enter_async_context(edge(trusted, ports, timeouts=IMPATIENT))
         told = {name: await it.says(name) for name in ports}
         assert told == {name: 200 if name == "good" else 503 for name in ports}
         assert len(good.asked) == 1

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+FAULTS = ROOT / "docs" / "cluster-faults.md"
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = sorted(
     {
@@ -87,6 +88,21 @@ def test_each_rule_has_a_test_and_architecture_names_it(rule: int) -> None:
     paragraph = re.search(rf"\*\*Rule {rule}: .*?(?=\n\n)", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
     assert paragraph
     assert re.search(rf"::test_rule_\S*{rule}_", paragraph[0])
+
+
+def test_every_fault_of_a_cluster_has_its_row_and_its_tests() -> None:
+    """And no test of a row is missing on the page."""
+    named: dict[str, list[str]] = {}
+    for number, row in re.findall(r"^\| (\d+) \|(.*)$", FAULTS.read_text("utf-8"), re.MULTILINE):
+        tests = re.findall(r"`(tests/\w+\.py::[\w*]+)`", row)
+        assert tests, f"who holds row {number}?"
+        named.setdefault(number, []).extend(tests)
+    assert [int(number) for number in named] == [*range(14, 30), 108, 109]
+    for path in (ROOT / "tests").glob("test_*.py"):
+        for test in _tests_in(path):
+            found = re.match(r"test_(?:row_)?(\d+)_", test)
+            if found and found[1] in named:
+                assert any(fnmatchcase(f"tests/{path.name}::{test}", each) for each in named[found[1]]), test
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -170,8 +171,15 @@ async def test_24_a_name_that_never_led_anywhere_else_is_not_asked_at_all() -> N
 # this machine, wherever the test runs.
 
 
+def of(port: int, allowed: list[str]) -> dict[str, Any]:
+    """As patient as a busy machine needs it."""
+    timeouts = {"connect": "30s", "first_byte": "30s", "between_bytes": "30s", "total": "60s"}
+    pool, probing = {"allow_networks": allowed}, {"timeout": "30s"}
+    return daemons.config(f"http://127.1:{port}", pool=pool, probing=probing, timeouts=timeouts)
+
+
 def written(path: Path, port: int, allowed: list[str]) -> Path:
-    path.write_text(json.dumps(daemons.config(f"http://127.1:{port}", pool={"allow_networks": allowed})))
+    path.write_text(json.dumps(of(port, allowed)))
     return path
 
 
@@ -183,7 +191,7 @@ async def test_24_an_operator_is_told_and_may_allow_it(tmp_path: Path, allowed: 
             run, "check", "-c", str(written(tmp_path / "edge.yaml", port, allowed)), "--probe", "--json"
         )
         (finding,) = [each for each in json.loads(checked.stdout)["findings"] if each["what"] == "cluster c0"]
-        edge = await start.serve(daemons.config(f"http://127.1:{port}", pool={"allow_networks": allowed}))
+        edge = await start.serve(of(port, allowed))
         async with client.post(f"{edge.url}/v1/tts", json={"text": "hello"}) as answer:
             assert answer.status == (200 if allowed else 503)
         if allowed:
