@@ -37,6 +37,12 @@ CHUNKED = "Transfer-Encoding: chunked"
 WHOLE = (200, BODY, Stage.END, True)
 ANSWERS: dict[str, tuple[bytes, Read]] = {
     "with a length": (whole(BODY), WHOLE),
+    "in chunks that are alike": (chunked(*[BODY] * 5), (200, BODY * 5, Stage.END, True)),
+    "in chunks with the same extension": (
+        head("200 OK", CHUNKED) + (b"100;a=b\r\n" + BODY + b"\r\n") * 3 + b"0\r\n\r\n", (200, BODY * 3, Stage.END, True)),
+    "in chunks of which the last has no end": (
+        head("200 OK", CHUNKED) + chunk(BODY) * 3 + b"100\r\n" + BODY + b"xx", "malformed"),
+    "of a chunk behind the last": (chunked(*[BODY] * 3)[:-2] + chunk(BODY), "malformed"),
     "chunked": (chunked(BODY[:9], BODY[9:]), WHOLE),
     "chunked, with an extension and a trailer": (
         head("200 OK", CHUNKED) + b"100;a=b\r\n" + BODY + b"\r\n0\r\nX: y\r\n\r\n", WHOLE),
@@ -113,6 +119,31 @@ def test_a_spoilt_answer_is_the_same_however_it_is_cut(
         assert heard == body
     else:
         assert in_pieces == at_once
+
+
+#: What a cluster might send in a packet: chunks that are alike, others, and parts of them.
+PARTS = (
+    chunk(b"ab"),
+    chunk(b"cd"),
+    b"2\r\n",
+    b"ef\r\n",
+    b"ef",
+    b"\r\n",
+    b"02\r\ngh\r\n",
+    chunk(b"long"),
+    b"2",
+    b"0\r\n",
+)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12))
+def test_how_chunks_fall_into_packets_changes_nothing(packets: list[bytes]) -> None:
+    opening = head("200 OK", CHUNKED)
+    at_once, each = read([opening + b"".join(packets)]), read([opening, *packets])
+    bytewise = read([bytes([one]) for one in opening + b"".join(packets)])
+    assert each[0] == bytewise[0]
+    assert at_once[0] == each[0]
+    assert bytewise[1].startswith(each[1])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@ Keeps rule 3: a body is whole only if its head said where it ends and it came to
 be: what can be read in two ways is refused, and so is what comes past the end. The parser is httptools (llhttp, with all its
 leniencies off) for heads and chunks; bodies with a length are counted here. Rule 7: heads, interim answers and trailers are
 bounded. It does not know connections, nor what an answer means.
+
+Theory. Clusters send one chunk after the other of the same size, each in a packet of its own. So what came is compared with
+what the parser has read before: exactly one chunk, with the same line before it, where a chunk is to begin. That is one too,
+and costs a comparison. The parser is not told of it: it stands between two chunks before and after.
 """
 
 from collections.abc import Iterable
@@ -24,6 +28,7 @@ MAX_INTERIM = 10
 #: Longer than any rendering may be; a number that every parser reads the same.
 _LENGTH_DIGITS = 15
 _OPENING = b"HTTP/1."
+_LINE_END = b"\r\n"
 _BLANK_LINE = b"\r\n\r\n"
 _PORTS = {"http": 80, "https": 443}
 
@@ -94,7 +99,8 @@ class Reading:
 
     __slots__ = (
         *("begun", "chunked", "framed", "headers", "keeps", "length", "stage", "status"),
-        *("_fields", "_held", "_interim", "_left", "_parser", "_pieces", "_silent_bytes", "_version"),
+        *("_alike", "_alike_bytes", "_between", "_fields", "_held", "_interim", "_left", "_parser", "_pieces"),
+        *("_silent_bytes", "_version"),
     )
 
     def __init__(self) -> None:
@@ -111,6 +117,10 @@ class Reading:
         self._left = 0
         self._pieces: list[bytes] = []
         self._silent_bytes = 0
+        #: Whether the parser stands where a chunk is to begin; the line of the last one that came alone, and its whole size.
+        self._between = False
+        self._alike = b""
+        self._alike_bytes = 0
 
     def __repr__(self) -> str:
         return f"<Reading {self.stage.value} {self.status} {'framed' if self.framed else 'unframed'}>"
@@ -204,12 +214,23 @@ class Reading:
     # The body, in chunks.
 
     def _unchunk(self, received: bytes) -> bytes:
+        between, alike = self._between, self._alike
+        if (
+            between
+            and len(received) == self._alike_bytes
+            and received.startswith(alike)
+            and received.endswith(_LINE_END)
+        ):
+            self._silent_bytes = 0
+            return received[len(alike) : -2]
         parser = self._parser
         assert parser is not None
         try:
             parser.feed_data(received)
         except HttpParserError:
             raise Malformed("a chunk is malformed") from None
+        # It was told of no line since the chunk's end, and half a line does not end as a line does.
+        self._between = self._between and received.endswith(_LINE_END)
         if self.stage is Stage.END:  # it and this know each other: nothing is to wait for the garbage collector
             self._parser = None
         pieces = self._pieces
@@ -220,6 +241,8 @@ class Reading:
             return b""
         self._silent_bytes = 0
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if between and self._between and len(pieces) == 1:
+            self._alike, self._alike_bytes = received[: -2 - len(body)], len(received)
         pieces.clear()
         return body
 
@@ -241,8 +264,14 @@ class Reading:
         self._version = parser.get_http_version()
         self.keeps = parser.should_keep_alive()
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
     def on_body(self, piece: bytes) -> None:
         self._pieces.append(piece)
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
 
     def on_message_complete(self) -> None:
         if self.chunked:

@@ -91,10 +91,10 @@ class Playback:
         if self._ready_s is None:
             self._ready_s = now
         else:
-            cause = self._cause(now, arrived_s, lag_s)
-            self._late(now - self._ready_s, cause)
-            if self._dry_s is not None:
-                self._gap(now - self._dry_s, cause)
+            self._pieces += 1
+            wait_s, silent_s = now - self._ready_s, 0.0 if self._dry_s is None else now - self._dry_s
+            if wait_s > 0 or silent_s > LEAST_GAP_S:
+                self._wait(wait_s, silent_s, self._cause(now, arrived_s, lag_s))
         self._ready_s = max(self._ready_s, now) + audio_s
         self._buffer(now, audio_s)
         self._handed_s, self._lag_s = now, lag_s
@@ -115,22 +115,23 @@ class Playback:
         if self._buffered_s >= self._cushion_s:
             self._dry_s = now + self._buffered_s
 
-    def _late(self, wait_s: float, cause: Cause) -> None:
-        self._pieces += 1
+    def _wait(self, wait_s: float, silent_s: float, cause: Cause) -> None:
+        """One player or both waited for this piece."""
+        played = self._played
         if wait_s > 0:
-            buckets, bucket = self._played.jitter.setdefault(cause, {}), place(wait_s)
+            buckets, bucket = played.jitter.setdefault(cause, {}), place(wait_s)
             buckets[bucket] = buckets.get(bucket, 0) + 1
-            self._played.jitter_s[cause] = self._played.jitter_s.get(cause, 0.0) + wait_s
-
-    def _gap(self, silent_s: float, cause: Cause) -> None:
+            played.jitter_s[cause] = played.jitter_s.get(cause, 0.0) + wait_s
         if silent_s > LEAST_GAP_S:
-            self._played.gaps[cause] = self._played.gaps.get(cause, 0) + 1
-            self._played.silent_s[cause] = self._played.silent_s.get(cause, 0.0) + silent_s
+            played.gaps[cause] = played.gaps.get(cause, 0) + 1
+            played.silent_s[cause] = played.silent_s.get(cause, 0.0) + silent_s
 
     def _cause(self, now: float, arrived_s: float, lag_s: float) -> Cause:
         blocked_s = max(0.0, self._taken_s - self._handed_s)
         waited_s = max(0.0, now - max(self._taken_s, self._handed_s))
         lingered_s = now - max(arrived_s, self._taken_s)
         edge_s = min(waited_s, max(lag_s - self._lag_s, lingered_s, 0.0))
-        parts = {Cause.CLIENT: blocked_s, Cause.EDGE: edge_s, Cause.CLUSTER: waited_s - edge_s}
-        return max(parts, key=lambda cause: parts[cause])
+        cluster_s = waited_s - edge_s
+        if blocked_s >= edge_s and blocked_s >= cluster_s:
+            return Cause.CLIENT
+        return Cause.EDGE if edge_s >= cluster_s else Cause.CLUSTER
