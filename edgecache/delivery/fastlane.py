@@ -126,7 +126,8 @@ class Lane:
             if renewed is None:
                 return None
             first, second, third = renewed
-        place.touched = True
+        if not place.touched:
+            place.touched = True
         audio = place.recording.audio
         took_s = self.now() - began_s
         heard[0] += 1
