@@ -1,6 +1,7 @@
 """The memory tier: its budget in bytes, what it lets go first, and when."""
 
 import gc
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -30,7 +31,7 @@ def tier(max_size_bytes: int) -> MemoryTier:
 def test_what_was_put_is_got_back_unchanged() -> None:
     memory, recording = tier(64 * KIB), spoken("a")
     assert memory.put(recording, FOREVER, 0.0)
-    assert memory.get(Key("a"), 0.0) is recording
+    assert memory.get(Key("a"), 0.0) == recording
     assert memory.get(Key("b"), 0.0) is None
     assert (memory.counters.hits, memory.counters.misses) == (1, 1)
 
@@ -39,7 +40,7 @@ def test_a_newer_recording_takes_the_place_of_the_older() -> None:
     memory, newer = tier(64 * KIB), spoken("a", 3 * KIB)
     memory.put(spoken("a"), FOREVER, 0.0)
     memory.put(newer, FOREVER, 0.0)
-    assert memory.get(Key("a"), 0.0) is newer
+    assert memory.get(Key("a"), 0.0) == newer
     assert (len(memory), memory.held_bytes) == (1, newer.size_bytes)
 
 
@@ -164,7 +165,7 @@ class Held(RuleBasedStateMachine):
         found = self.memory.get(key, self.wall_now)
         if found is not None:
             recording, expires_at = self.put_last[key]
-            assert found is recording
+            assert found == recording
             assert self.wall_now < expires_at
 
     @rule(key=names)
@@ -183,7 +184,7 @@ class Held(RuleBasedStateMachine):
         assert memory.held_bytes == sum(place.recording.size_bytes for place in places.values())
         assert memory._small_bytes == sum(place.recording.size_bytes for place in memory._small)
         assert memory.held_bytes <= memory.max_size_bytes
-        assert {place.recording.key: place for queue in (memory._small, memory._main) for place in queue} == places
+        assert {place.key: place for queue in (memory._small, memory._main) for place in queue} == places
         assert all(len(queue._places) <= 2 * len(queue) + 130 for queue in (memory._small, memory._main))
         assert len(memory._small) + len(memory._main) == len(places)
         assert not memory._ghosts.keys() & places.keys()
@@ -206,6 +207,20 @@ def test_fault_103_recordings_are_nothing_to_the_garbage_collector() -> None:
     assert len(gc.get_objects()) - before < many / 10
 
 
+def test_rule_7_a_recording_weighs_no_more_than_is_counted() -> None:
+    memory, many, size = tier(1 << 30), 2000, 4 * KIB
+    tracemalloc.start()
+    try:
+        for n in range(many):
+            facts = Facts("audio/wav", "wav", 1000 + n, 24_000, 1, 1.7e9 + n, 350.5, 200.5, "syd", f"{n:032x}")
+            memory.put(Recording(Key(f"{n:064x}"), "default", b"%100d" % n, facts, bytes(size)), 1e12 + n, 1.0)
+        grown = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert grown / many - size < OVERHEAD_BYTES * 0.8
+    assert memory.held_bytes == many * (size + 100 + OVERHEAD_BYTES)
+
+
 LEAVES = [
     pytest.param(lambda memory: memory.discard(Key("a")), id="purged"),
     pytest.param(lambda memory: memory.get(Key("a"), 100.0), id="expired"),
@@ -224,15 +239,15 @@ def test_a_place_says_when_its_recording_stands_there_no_more(leave: Callable[[M
     memory.put(recording, 100.0, 0.0)
     place = memory.place(Key("a"))
     assert place is not None
-    assert (place.recording is recording, place.gone) == (True, False)
+    assert (place.recording == recording, place.gone) == (True, False)
     leave(memory)
-    if memory.look(Key("a"), 0.0) is recording:  # the second chance of main
+    if memory.look(Key("a"), 0.0) == recording:  # the second chance of main
         for n in range(200):
             memory.put(spoken(f"more {n}"), FOREVER, 0.0)
             memory.get(Key(f"more {n}"), 0.0)
-    assert memory.look(Key("a"), 0.0) is not recording
+    assert memory.look(Key("a"), 0.0) != recording
     assert place.gone
-    assert not place.recording.audio, "rule 7: who kept the place would hold what the budget no longer counts"
+    assert not place.audio, "rule 7: who kept the place would hold what the budget no longer counts"
 
 
 def test_who_asks_for_a_place_without_looking_it_up_keeps_its_recording() -> None:

@@ -47,7 +47,7 @@ async def test_what_another_node_kept_is_found_and_copied_to_memory(redis_server
     recording = spoken("hello", made_at=time.time() - 100)
     async with tiers(redis_server.url) as (first, _):
         first.keep(recording)
-        assert first.peek(recording.key, time.time()) is recording
+        assert first.peek(recording.key, time.time()) == recording
     async with tiers(redis_server.url, Freshness(150, 0)) as (second, memory):
         assert second.peek(recording.key, time.time()) is None
         assert await second.find(recording.key) == recording
@@ -77,8 +77,8 @@ async def test_a_newer_rendering_is_not_replaced_by_an_older_one(redis_server: R
     async with tiers(redis_server.url) as (second, _):
         finding = asked(second, older.key)
         second.keep(newer)
-        assert await finding is newer
-        assert second.peek(newer.key, time.time()) is newer
+        assert await finding == newer
+        assert second.peek(newer.key, time.time()) == newer
 
 
 async def test_memory_alone() -> None:
@@ -87,7 +87,7 @@ async def test_memory_alone() -> None:
     recording = spoken("hello")
     alone.keep(recording)
     assert not alone.shared
-    assert alone.peek(recording.key, time.time()) is recording
+    assert alone.peek(recording.key, time.time()) == recording
     assert await alone.find(key_of("other")) is None
     alone.discard(recording.key)
     assert alone.peek(recording.key, time.time()) is None

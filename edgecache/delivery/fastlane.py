@@ -128,7 +128,7 @@ class Lane:
             first, second, third = renewed
         if not place.touched:
             place.touched = True
-        audio = place.recording.audio
+        audio = place.audio
         took_s = self.now() - began_s
         heard[0] += 1
         heard[1] += took_s
@@ -152,7 +152,7 @@ class Lane:
     def _quicken(self, said: Said, ready: Prepared, recording: Recording, count: Count) -> None:
         """From now on `again` answers with this head, for as long as it is true and the recording stands in memory."""
         place = self._edge.place(said.asked.key)
-        if ready.tier is not Tier.MEMORY or place is None or place.recording is not recording:
+        if ready.tier is not Tier.MEMORY or place is None or place.audio is not recording.audio:
             return
         if len(self._quick) >= QUICK_AT_MOST:
             self.settle()
@@ -161,7 +161,7 @@ class Lane:
         head = ready.first, ready.second, ready.third
         said.quick = until_s, ready.purges, place, head, heard
         self._quick.append((said, count, len(recording.audio), heard))
-        self._warm(heard, recording)
+        self._warm(heard, recording.audio)
 
     def _renewed(self, said: Said, place: Place) -> tuple[bytes, bytes, bytes] | None:
         """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
@@ -172,7 +172,7 @@ class Lane:
         if said.quick is None:
             return None
         place.asked_for()
-        self._warm(said.quick[4], place.recording)
+        self._warm(said.quick[4], place.audio)
         return said.quick[3]
 
     def _renew(self, said: Said, ready: Prepared, found: Recorded) -> Prepared:
@@ -181,14 +181,14 @@ class Lane:
         ready = said.prepared = ready.renewed(found, wall_now, purges)
         if quick is not None:
             head, until_s = (ready.first, ready.second, ready.third), self.now() + ready.until_s - wall_now
-            same = not quick[2].gone and quick[2].recording is found.recording
+            same = not quick[2].gone and quick[2].audio is found.recording.audio
             said.quick = (until_s, purges, quick[2], head, quick[4]) if same else None
         return ready
 
-    def _warm(self, heard: Heard, recording: Recording) -> None:
+    def _warm(self, heard: Heard, audio: bytes) -> None:
         """What is heard often gets a sheet."""
         if heard[3] is None and heard[0] >= HOT_HITS:
-            heard[3], heard[4] = self._sheets.make(recording.audio), self.now() + HOT_S
+            heard[3], heard[4] = self._sheets.make(audio), self.now() + HOT_S
 
     def settle(self) -> None:
         """Counts what was answered since the last time, for whoever reads counts."""
@@ -332,7 +332,7 @@ class Lane:
     def _tell_again(self, seen: Seen, request_id: str, took_s: float, received: bytes) -> None:
         said = seen.said
         if said.prepared is not None and said.count is not None and said.quick is not None:
-            cluster, audio = said.prepared.facts.cluster, said.quick[2].recording.audio
+            cluster, audio = said.prepared.facts.cluster, said.quick[2].audio
             self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s, received)
 
     def _tell(self, seen: Seen, answer: Answer, took_s: float, received: bytes) -> None:

@@ -280,4 +280,4 @@ class Attempt:
             after_purge=self.flight.after_purge,
         )
         asked = self.order.asked
-        return Recording(asked.key, asked.namespace, asked.canonical, facts.shared(), audio)
+        return Recording(asked.key, asked.namespace, asked.canonical, facts, audio)

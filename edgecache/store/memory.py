@@ -1,7 +1,7 @@
 """Recordings held in this process, within a budget of bytes.
 
-Keeps rules 1 and 7: a recording leaves as it came, under the key it came under, and `held_bytes` is exactly the sum of
-what is held and never above the budget. It does not know Redis, freshness policy or a clock: `wall_now` is handed in.
+Keeps rules 1 and 7: a recording leaves equal to what came, under the key it came under, and `held_bytes` is exactly the sum
+of what is held and never above the budget. It does not know Redis, freshness policy or a clock: `wall_now` is handed in.
 
 Theory (S3-FIFO, Yang et al., SOSP '23). Most of what is heard once is never asked for again. So a new recording waits in
 a *small* queue with a tenth of the budget. One that is asked for again while it waits moves on to the *main* queue; the
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edgecache.cache.key import Key
-from edgecache.cache.recording import Facts, Recording
+from edgecache.cache.recording import Recording, folded, unfolded
 from edgecache.store.tiers import MemoryLimits
 
 #: The small queue's part of the budget (the paper's 10 %).
@@ -46,23 +46,27 @@ class Counters:
     purged: int = 0
 
 
-#: What stands where a recording was.
-_NOTHING = Recording(Key(""), "", b"", Facts("", "", None, None, None, 0.0, 0.0, 0.0, "", ""), b"")
-
-
 class Place(msgspec.Struct, gc=False):
-    """A recording and where it stands. gone: it is not held any more, nor by whoever kept the place. touched: someone who
-    had looked it up before, and may do so for as long as it is not gone, has asked for it since it was last judged.
+    """Where a recording stands: its audio, and the rest of it folded. gone: it is not held any more, nor by whoever kept
+    the place. touched: someone who had looked it up before, and may do so for as long as it is not gone, has asked for it
+    since it was last judged.
 
     Not looked at by the garbage collector: with a million of them a full collection would stop the node for seconds.
     """
 
-    recording: Recording
+    key: Key
+    audio: bytes
+    rest: bytes
     expires_at: float
     in_main: bool
     frequency: int
     gone: bool = False
     touched: bool = False
+
+    @property
+    def recording(self) -> Recording:
+        """What stands here, unfolded. It may not be gone."""
+        return unfolded(self.key, self.rest, self.audio)
 
     def asked_for(self) -> None:
         """Counts once more, up to where it makes no difference."""
@@ -71,7 +75,7 @@ class Place(msgspec.Struct, gc=False):
 
     def leave(self) -> None:
         """Lets go of the recording: the budget no longer counts it."""
-        self.gone, self.recording = True, _NOTHING
+        self.gone, self.key, self.audio, self.rest = True, Key(""), b"", b""
 
     def judge(self) -> int:
         """How often it was asked for, as far as that makes a difference."""
@@ -142,7 +146,7 @@ class MemoryTier:
             self.counters.misses += 1
             return None
         if place.expires_at <= wall_now:
-            self._remove(key, place)
+            self._remove(place)
             self.counters.expired += 1
             self.counters.misses += 1
             return None
@@ -168,7 +172,7 @@ class MemoryTier:
         key = recording.key
         before = self._places.get(key)
         if before is not None:
-            self._remove(key, before)
+            self._remove(before)
         if recording.size_bytes > LARGEST_SHARE * self.max_size_bytes or expires_at <= wall_now:
             self.counters.refused += 1
             return False
@@ -177,9 +181,10 @@ class MemoryTier:
         if returned:
             del self._ghosts[key]
         if before is None:
-            self._add(key, Place(recording, expires_at, returned, 0))
+            in_main, frequency = returned, 0
         else:
-            self._add(key, Place(recording, expires_at, before.in_main, before.frequency))
+            in_main, frequency = before.in_main, before.frequency
+        self._add(Place(key, recording.audio, folded(recording), expires_at, in_main, frequency), recording.size_bytes)
         return True
 
     def keys(self) -> list[Key]:
@@ -190,13 +195,12 @@ class MemoryTier:
         """Drop the recording under this key, by order; whether there was one."""
         place = self._places.get(key)
         if place is not None:
-            self._remove(key, place)
+            self._remove(place)
             self.counters.purged += 1
         return place is not None
 
-    def _add(self, key: Key, place: Place) -> None:
-        self._places[key] = place
-        size_bytes = place.recording.size_bytes
+    def _add(self, place: Place, size_bytes: int) -> None:
+        self._places[place.key] = place
         self.held_bytes += size_bytes
         if place.in_main:
             self._main.append(place)
@@ -204,18 +208,19 @@ class MemoryTier:
             self._small.append(place)
             self._small_bytes += size_bytes
 
-    def _remove(self, key: Key, place: Place) -> None:
+    def _remove(self, place: Place) -> None:
         (self._main if place.in_main else self._small).drop(place)
-        self._forget(key, place)
+        self._forget(place)
         place.leave()
 
-    def _forget(self, key: Key, place: Place) -> None:
-        """A place that is in no queue any more."""
-        del self._places[key]
+    def _forget(self, place: Place) -> int:
+        """A place that is in no queue any more; what it weighed."""
+        del self._places[place.key]
         size_bytes = place.recording.size_bytes
         self.held_bytes -= size_bytes
         if not place.in_main:
             self._small_bytes -= size_bytes
+        return size_bytes
 
     def _make_room(self, size_bytes: int) -> None:
         while self.held_bytes + size_bytes > self.max_size_bytes:
@@ -227,11 +232,10 @@ class MemoryTier:
     def _leave_small(self) -> None:
         """The oldest of the small queue moves on to main, or leaves and becomes a ghost."""
         place = self._small.popleft()
-        key = place.recording.key
-        self._forget(key, place)
+        key, size_bytes = place.key, self._forget(place)
         if place.judge() >= PROMOTION_FREQUENCY:
             place.in_main, place.frequency = True, 0
-            self._add(key, place)
+            self._add(place, size_bytes)
             return
         place.leave()
         self.counters.evicted += 1
@@ -248,6 +252,6 @@ class MemoryTier:
             place.frequency -= 1
             self._main.append(place)
             place = self._main.popleft()
-        self._forget(place.recording.key, place)
+        self._forget(place)
         place.leave()
         self.counters.evicted += 1

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import msgspec
-
 from edgecache.cache.key import Key
 from edgecache.cache.lookup import Freshness
 from edgecache.cache.purges import Kind, Purges
@@ -163,7 +161,6 @@ class Tiers:
         if held is not None and _newness(held.facts) >= _newness(found.facts):
             return held
         if discards == self._discards and self._purges.on(found) is not Kind.HARD:
-            found = msgspec.structs.replace(found, facts=found.facts.shared())
             self._memory.put(found, self._expires_at(found), self._clock.wall())
         return found
 
