@@ -64,7 +64,7 @@ def service(parts: Parts) -> Service:
         clock=parts.clock,
         tally=parts.tally,
         sockets=Sockets(_means(parts, ways), parts.gate, parts.readiness),
-        log=told,
+        report=_reporting(parts, told),
         lane=Lane(ways) if settings.fast_lane.enabled else None,
         audience=_audience(parts),
         begin_span=ways.begin_span,

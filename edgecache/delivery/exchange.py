@@ -1,7 +1,7 @@
-"""One request and its answer: who asks, since when, and writing bytes to a client that may not read them.
+"""One request and its answer in aiohttp's lane: writing bytes to a client that may not read them.
 
 Keeps rules 3 and 7: an answer that began and can't be finished is broken off, and never ended; a client that reads
-nothing is dropped after a while. What an exchange came to is one `Outcome`, made after its last byte.
+nothing is dropped after a while.
 """
 
 import asyncio
@@ -12,27 +12,20 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from edgecache.cache.status import WARM_UP, Outcome, Result
+from edgecache.cache.status import Result
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way
-from edgecache.delivery.account import Account
-from edgecache.delivery.auth import ANYONE, Caller
+from edgecache.delivery.course import Course
 from edgecache.delivery.head import SERVER, may_be_id, new_request_id
 from edgecache.delivery.problem import headers as headers_of
 from edgecache.delivery.problem import problem
 from edgecache.errors import SpeechError
-from edgecache.fill.priority import Priority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from edgecache.cache.trace import Trace
-    from edgecache.delivery.listening import Listening
-
 #: A write of more than this says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
-#: A part of a recording is asked for by who has bought the whole of it.
-_WHOLLY_ANSWERED = frozenset({200, 304})
 
 
 class Unhurried(web.StreamResponse):
@@ -44,98 +37,25 @@ class Unhurried(web.StreamResponse):
     _send_headers_immediately = False
 
 
-class Exchange:
-    """One request under way."""
+class Exchange(Course):
+    """One request under way, in aiohttp's lane."""
 
-    __slots__ = (
-        "_began_s",
-        "_clock",
-        "_first_byte_s",
-        "_sent_bytes",
-        "_write_stall_s",
-        "account",
-        "body",
-        "broken",
-        "caller",
-        "closing",
-        "cluster",
-        "error",
-        "listening",
-        "priority",
-        "problem_headers",
-        "request",
-        "request_id",
-        "result",
-        "route",
-        "status",
-        "trace",
-        "way",
-    )
+    __slots__ = ("_write_stall_s", "body", "closing", "problem_headers", "request", "way")
 
     def __init__(self, request: web.BaseRequest, clock: Clock, write_stall_s: float) -> None:
-        self.request = request
         given = request.headers.get("X-Request-Id", "")
-        self.request_id = given if may_be_id(given) else new_request_id()
-        self.caller: Caller = ANYONE
-        self.route = "other"
+        request_id = given if may_be_id(given) else new_request_id()
+        super().__init__(request.method, request_id, clock, clock.monotonic())
+        self.request = request
         #: The request's body, once it was read.
         self.body = b""
         #: How the speech is to be told; None: in no way that is on offer.
         self.way: Way | None = Way.RAW
-        self.priority = Priority.INTERACTIVE
-        self.result = Result.NONE
-        self.status = 0
-        self.cluster = ""
-        self.error = ""
-        #: What the speech of this answer comes to.
-        self.account = Account()
-        #: Who is imagined to hear it, if it is a stream.
-        self.listening: Listening | None = None
-        #: The span that this exchange is, where spans are told.
-        self.trace: Trace | None = None
         #: What goes with an error besides what every error has, such as `Allow`.
         self.problem_headers: dict[str, str] = {}
         #: Whether the connection is to be closed behind the answer.
         self.closing = False
-        #: Whether the client was told, in the answer itself, that it broke off.
-        self.broken = False
-        self._clock = clock
         self._write_stall_s = write_stall_s
-        self._began_s = clock.monotonic()
-        self._first_byte_s: float | None = None
-        self._sent_bytes = 0
-
-    @property
-    def background(self) -> bool:
-        """Whether nobody waits for the answer: then it is counted apart, and nobody is imagined to hear it."""
-        return self.priority is not Priority.INTERACTIVE
-
-    def elapsed_ms(self) -> float:
-        """Since the request's head was read."""
-        return (self._clock.monotonic() - self._began_s) * 1000
-
-    def outcome(self, *, whole: bool) -> Outcome:
-        """What it came to."""
-        total_ms = self.elapsed_ms()
-        first_byte_ms = total_ms if self._first_byte_s is None else (self._first_byte_s - self._began_s) * 1000
-        return Outcome(
-            request_id=self.request_id,
-            caller=self.caller.name,
-            method=self.request.method,
-            route=WARM_UP if self.background else self.route,
-            status=self.status,
-            result=self.result,
-            sent_bytes=self._sent_bytes,
-            first_byte_ms=first_byte_ms,
-            total_ms=total_ms,
-            whole=whole and not self.broken,
-            cluster=self.cluster,
-            error=self.error,
-            first_audios=self.account.first_audios,
-            worth=self.account.worth if whole and self.status in _WHOLLY_ANSWERED and not self.background else None,
-            played=None if self.listening is None or self.background else self.listening.played(),
-            trace=self.trace,
-        )
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
         """An answer that is there whole. A HEAD is told its length, and given no body."""

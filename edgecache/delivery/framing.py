@@ -123,3 +123,9 @@ def loop_passed(cdn_loop: str | None, own_id: str) -> str:
     if not all(_CDN_ID.fullmatch(each) for each in ids):
         raise _unclear("The CDN-Loop header is not a list of names.")
     return ", ".join([*ids, own_id])
+
+
+def forwarding(node: str, cdn_loop: str, trace: Trace | None) -> dict[str, str]:
+    """What goes with a request to a cluster, besides what is asked for. trace: the span that asks."""
+    told = {"Via": f"1.1 {node} (edgecache)", "CDN-Loop": cdn_loop}
+    return told if trace is None else {**told, **trace.headers}

@@ -26,7 +26,7 @@ from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.framed import send_framed
-from edgecache.delivery.framing import SOCKET_PATH, check, loop_passed, read_body, trace_of
+from edgecache.delivery.framing import SOCKET_PATH, check, forwarding, loop_passed, read_body, trace_of
 from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.listening import Audience
@@ -59,14 +59,19 @@ class Service:
     clock: Clock
     tally: Tally
     sockets: Sockets
-    #: Is told of every exchange; None: nobody is.
-    log: Callable[[Outcome], None] | None
+    #: Is told of every exchange.
+    report: Callable[[Outcome], None]
     #: Answers what it can before it comes here; None: it is turned off.
     lane: Lane | None
     #: Who is imagined to hear each stream.
     audience: Audience
     #: Begins a span within the client's; None: no spans are told.
     begin_span: BeginSpan | None
+
+    @property
+    def cdn_id(self) -> str:
+        """This edge's name in `CDN-Loop`."""
+        return f"edgecache-{self.node}"
 
 
 Respond = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -78,7 +83,6 @@ class Http:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._edge = service.edge
-        self._cdn_id = f"edgecache-{service.node}"
         self._routes: dict[str, dict[str, Respond]] = {
             "/v1/tts": {"POST": self._post, "GET": self._get, "HEAD": self._get},
             "/v1/tts/stream": {"POST": self._post_stream},
@@ -110,12 +114,7 @@ class Http:
             raise
         finally:
             connection.end(kept=kept)
-            self._report(exchange.outcome(whole=whole))
-
-    def _report(self, outcome: Outcome) -> None:
-        self._service.tally.add(outcome, self._service.clock.wall())
-        if self._service.log is not None:
-            self._service.log(outcome)
+            self._service.report(exchange.outcome(whole=whole))
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         exchange.closing = self._service.readiness.draining
@@ -257,9 +256,8 @@ class Http:
         return Wish(utterance, whose, directives, forwarding, connection.looked_for, exchange.priority)
 
     def _forwarding(self, exchange: Exchange) -> dict[str, str]:
-        passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._cdn_id)
-        trace = exchange.trace or trace_of(exchange.request)
-        return {"Via": f"1.1 {self._service.node} (edgecache)", "CDN-Loop": passed, **(trace.headers if trace else {})}
+        passed = loop_passed(exchange.request.headers.get("CDN-Loop"), self._service.cdn_id)
+        return forwarding(self._service.node, passed, exchange.trace or trace_of(exchange.request))
 
     # Delivering it.
 
