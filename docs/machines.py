@@ -36,6 +36,12 @@ MACHINES = (
         "is a proper 5xx. `ended` is whole as far as HTTP says, but not stored.",
     ),
     Machine(
+        "edgecache.delivery.miss",
+        "A miss being answered",
+        "In the lane for misses. `waiting` lasts until the first audio, and may still become an error; what goes wrong "
+        "later breaks the answer off.",
+    ),
+    Machine(
         "edgecache.clusters.health",
         "The health of an upstream",
         "Outcomes of requests and of probes, each against a ticket. An ejected upstream has no tickets of its epoch, so "

@@ -23,6 +23,7 @@ from edgecache.clusters.fleet import Fleet
 from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
 from edgecache.delivery.connection import Connection
 from edgecache.delivery.http import Http, Service
+from edgecache.delivery.misslane import miss_lane
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
 from edgecache.dialects import speeko
@@ -157,7 +158,7 @@ class Node:
         self._rows = self._berth.rows or rows(self.settings, {}, 1)
         reception = self._reception()
         self.sockets = reception.sockets
-        self._server = Server(Http(reception).handle, self.settings.limits, reception.lane)
+        self._server = Server(Http(reception).handle, self.settings.limits, reception.lane, miss_lane(reception))
         log.connections_fitted(self.settings.limits.connections, self._wanted)
         self.port = port_of(self._rows[self._berth.slot][0])
         if not self._berth.supervised:

@@ -40,7 +40,7 @@ class Parts:
 def service(parts: Parts) -> Service:
     """What all exchanges share."""
     settings, tracer = parts.settings, parts.tracer
-    told = both(log.access if settings.log.access else None, None if tracer is None else tracer.exchange)
+    told = both(None if tracer is None else tracer.exchange, log.access if settings.log.access else None)
     ways = Ways(
         node=settings.node.name,
         edge=parts.edge,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.limits import FastLane, RequestLimits
 from tests.houses import house, raw
 
 pytestmark = pytest.mark.net
@@ -104,9 +104,10 @@ BAD: list[tuple[str, bytes, set[int]]] = [
 ]
 
 
+@pytest.mark.parametrize("lanes", [True, False], ids=["own lanes", "aiohttp alone"])
 @pytest.mark.parametrize(("sent", "statuses"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-async def test_hostile_requests_are_refused_and_closed(sent: bytes, statuses: set[int]) -> None:
-    async with house() as home:
+async def test_hostile_requests_are_refused_and_closed(sent: bytes, statuses: set[int], lanes: bool) -> None:
+    async with house(fast_lane=FastLane(enabled=lanes)) as home:
         got = await raw(home.node.port, sent)  # read to its end: the connection was closed
         assert got, "the connection was closed without a word"
         status = int(got.split(b" ", 2)[1])

@@ -170,7 +170,7 @@ async def test_fault_104_what_nobody_foresaw_is_a_500_with_an_id_and_nothing_els
 ) -> None:
     foreseen: list[str] = []
 
-    async def broken(_: object) -> object:
+    def broken(*_: object, **__: object) -> object:
         raise ZeroDivisionError("a bug")
 
     async with house() as here:
@@ -178,7 +178,7 @@ async def test_fault_104_what_nobody_foresaw_is_a_500_with_an_id_and_nothing_els
         await here.say("Hello")
         tasks = asyncio.all_tasks()
         with monkeypatch.context() as patched:
-            patched.setattr(here.node.edge, "speak", broken)
+            patched.setattr(here.node.fills, "lead", broken)
             failed = await here.say("Another", headers={"X-Request-Id": "mine"})
         again = await here.say("Hello")
         errors = await told(here.node.admin_port, "/errors")

@@ -42,13 +42,13 @@ class Account:
     @property
     def worth(self) -> Worth | None:
         """What need not be bought because of it, now that it is over; None: all of it was."""
-        last = None if self._last is None else _worth(*self._last)
+        last = None if self._last is None else worth(*self._last)
         if last is None or self._settled is None:
             return last or self._settled
         return self._settled.plus(last)
 
 
-def _worth(speech: Speech, characters: int) -> Worth | None:
+def worth(speech: Speech, characters: int) -> Worth | None:
     """What a synthesis that was not made for this would have cost."""
     if isinstance(speech, Recorded):
         return Worth(characters, speech.recording.facts.duration_ms or 0) if speech.forward_status is None else None

@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from edgecache.delivery.head import SERVER
-from edgecache.delivery.problem import headers, problem
-from edgecache.errors import ClientError, NodeError, SpeechError
+from edgecache.delivery.problem import failure, headers, problem
+from edgecache.errors import ClientError, SpeechError
 
 if TYPE_CHECKING:
     from edgecache.delivery.server import Server
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLOCK_S = 0.002
 #: A connection that was in use when its time was over is looked at again after this.
 IDLE_AGAIN_S = 0.05
+#: So much is read of a client that asks on before it is answered.
+HELD_BYTES = 64 << 10
 #: What an exchange's id is under, in aiohttp's request.
 REQUEST_ID = web.RequestKey("request_id", str)
 
@@ -28,7 +30,10 @@ REQUEST_ID = web.RequestKey("request_id", str)
 class Bounded(web.RequestHandler):
     """One client's connection, in time."""
 
-    __slots__ = ("_active_s", "_flush_timer", "_head_timer", "_held", "_idle_timer", "_server", "busy")
+    __slots__ = (
+        *("_active_s", "_awaited", "_flush_timer", "_head_timer", "_held", "_held_timer", "_idle_timer", "_server"),
+        "busy",
+    )
 
     def __init__(self, server: "Server", options: dict[str, Any]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
@@ -37,8 +42,11 @@ class Bounded(web.RequestHandler):
         self._flush_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._active_s = 0.0
-        #: What was received and is not yet read.
+        #: What was received and is not yet read: the beginning of a plain request of `_awaited` bytes, or what came while an
+        #: answer is waited for.
         self._held = b""
+        self._awaited = 0
+        self._held_timer: asyncio.TimerHandle | None = None
         #: Whether a request of this connection is being answered.
         self.busy = False
 
@@ -53,6 +61,26 @@ class Bounded(web.RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def _unheld(self) -> bytes:
+        held, self._held, self._awaited = self._held, b"", 0
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+            self._held_timer = None
+        return held
+
+    def _wait_for_answer(self, received: bytes) -> None:
+        """A client that goes on sends no more than this until it is answered."""
+        before, self._held = len(self._held), self._held + received
+        if self.transport is not None and before <= HELD_BYTES < len(self._held):
+            self.transport.pause_reading()
+
+    def _go_on(self) -> bytes:
+        """What came while an answer was waited for."""
+        held = self._unheld()
+        if self.transport is not None and len(held) > HELD_BYTES:
+            self.transport.resume_reading()
+        return held
 
     def _await_head(self) -> None:
         """The rest of a request's head is to come in time."""
@@ -97,7 +125,7 @@ class Bounded(web.RequestHandler):
             raise ConnectionResetError("An answer that has begun can only be broken off.")
         if status == 500:
             self._loop.call_exception_handler({"message": "an exchange failed", "exception": exc})
-            error: SpeechError = NodeError(500, "internal_error", "This edge failed; the log has the reason.")
+            error: SpeechError = failure()
         else:
             error = ClientError(status, "bad_request", "This is not HTTP/1.1 as RFC 9112 has it.")
             if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
@@ -114,9 +142,9 @@ class Bounded(web.RequestHandler):
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
-        self._refuse(ClientError(408, "head_too_slow", "The request head did not come in time."))
+        self.refuse(ClientError(408, "head_too_slow", "The request head did not come in time."))
 
-    def _refuse(self, error: SpeechError) -> None:
+    def refuse(self, error: SpeechError) -> None:
         """Answers without a request, and closes."""
         if self.transport is None:
             return

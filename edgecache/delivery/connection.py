@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecache.delivery.bounded import Bounded
 from edgecache.delivery.fastlane import Lane
+from edgecache.delivery.misslane import Wanted
 from edgecache.delivery.plain import Boundary
 from edgecache.delivery.redislane import Asking
 from edgecache.delivery.said import Answer, Awaited, Seen
@@ -23,6 +24,7 @@ from edgecache.errors import NodeError
 
 if TYPE_CHECKING:
     from edgecache.cache.key import Key
+    from edgecache.delivery.miss import Miss
     from edgecache.delivery.server import Server
 
 #: Many clients send head and body apart; the body of a plain request is waited for so long before aiohttp begins with it.
@@ -37,13 +39,14 @@ class Connection(Bounded):
     __slots__ = (
         "_asking",
         "_at_ease",
-        "_awaited",
         "_boundary",
         "_ended",
         "_fd",
         "_half_closed",
-        "_held_timer",
         "_lane",
+        "_leaving",
+        "_miss",
+        "_misses",
         "_outlet",
         "_unflushed",
         "looked_for",
@@ -54,7 +57,7 @@ class Connection(Bounded):
     def __init__(self, server: "Server", options: dict[str, Any]) -> None:
         super().__init__(server, options)
         self._lane = server.lane
-        self._held_timer: asyncio.TimerHandle | None = None
+        self._misses = server.misses
         self._half_closed = False
         #: Where aiohttp's parser stands.
         self._boundary = Boundary()
@@ -66,9 +69,11 @@ class Connection(Bounded):
         self._at_ease = False
         #: Whether what was written may not all have been taken.
         self._unflushed = False
-        #: Of how many bytes the plain request is that `_held` is the beginning of, unless that came while Redis is asked.
-        self._awaited = 0
         self._asking: Asking | None = None
+        #: The miss that is being answered here.
+        self._miss: Miss | None = None
+        #: Whether the connection ends behind it.
+        self._leaving = False
         #: The key that Redis was just asked for in vain.
         self.looked_for: Key | None = None
         #: Whether nothing was ever received.
@@ -83,7 +88,7 @@ class Connection(Bounded):
             self._fd = transport.get_extra_info("socket").fileno()
         self._outlet = Outlet(self._fd)
         if len(self._server.connections) > self._server.limits.connections:
-            self._refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
+            self.refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
         lane = self._lane
@@ -127,25 +132,26 @@ class Connection(Bounded):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._held_timer is not None:
-            self._held_timer.cancel()
         if self._asking is not None:
             self._asking.over, self._asking = True, None
-        self._held = b""
+        self._unheld()
         self._outlet.close()
+        miss = self._miss
         waiter = self._waiter
         if waiter is not None and waiter.done() and self._task_handler is not None:
             # aiohttp 3.14 would begin with a request that came just before the connection was lost, and stumble.
             self._task_handler.cancel()
         super().connection_lost(exc)
+        if miss is not None:
+            miss.lost()
         self._server.closed()
 
     # The fast lane.
 
     def _take(self, lane: Lane, data: bytes) -> bool:
         """Whether these bytes are seen to here."""
-        if self._asking is not None:
-            self._wait_for_redis(data)
+        if self._asking is not None or self._miss is not None:
+            self._wait_for_answer(data)
             return True
         if not self._at_rest():
             return False
@@ -161,9 +167,9 @@ class Connection(Bounded):
         if isinstance(seen, Awaited):
             self._wait_for_body(data, seen.length)
             return True
-        answer = lane.recorded(seen, began_s)
+        answer = None if isinstance(seen, Wanted) else lane.recorded(seen, began_s)
         if answer is None and not self._ask(seen, data, began_s):
-            return False
+            return self._go_forward(seen, data, began_s)
         if self._held_timer is not None:
             self._unheld()
         if answer is not None:
@@ -223,15 +229,8 @@ class Connection(Bounded):
 
     def let_go(self) -> None:
         """What is held goes on to aiohttp as it is."""
-        if self._held and self._asking is None:
+        if self._held and not self.busy:
             self._hand_on(self._unheld())
-
-    def _unheld(self) -> bytes:
-        held, self._held, self._awaited = self._held, b"", 0
-        if self._held_timer is not None:
-            self._held_timer.cancel()
-            self._held_timer = None
-        return held
 
     def _ask(self, seen: Seen, received: bytes, began_s: float) -> bool:
         """Asks Redis; False: there is no use in it."""
@@ -243,35 +242,65 @@ class Connection(Bounded):
         self.busy = True
         return True
 
-    def _wait_for_redis(self, data: bytes) -> None:
-        """A client that goes on sends no more than this until it is answered."""
-        if self.transport is not None and not self._held:
-            self.transport.pause_reading()
-        self._held += data
-
     def told(self, asking: Asking, answer: Answer | None) -> None:
-        """Redis was asked for this, and this is the answer. None: it is aiohttp's to give, if anybody still waits for it."""
+        """Redis was asked for this, and this is the answer. None: it is another lane's to give, if anybody still waits."""
         self._server.asked()
         if asking.over:
             return
         self._asking, self.busy = None, False
-        held = self._unheld() if self._held else b""
+        held = self._go_on() if self._held else b""
         if self.transport is None or self._lane is None:
             return
-        if held:
-            self.transport.resume_reading()
         if answer is None:
             self.looked_for = asking.seen.said.asked.key if asking.in_vain else None
-            for each in (asking.received, held):
-                if each:
-                    self._hand_on(each)
-            return
-        self._at_ease = self._send((answer.head, answer.body)) and not self._half_closed
-        if not self._at_ease:
-            self._rest()
-        self._lane.sent(asking.seen, answer, asking.began_s, asking.received)
+            if not self._go_forward(asking.seen, asking.received, asking.began_s):
+                self._hand_on(asking.received)
+        else:
+            self._at_ease = self._send((answer.head, answer.body)) and not self._half_closed
+            if not self._at_ease:
+                self._rest()
+            self._lane.sent(asking.seen, answer, asking.began_s, asking.received)
         if held:
             self.data_received(held)
+
+    # The miss lane.
+
+    def _go_forward(self, seen: Seen, received: bytes, began_s: float) -> bool:
+        """Whether a miss is answered here."""
+        misses = self._misses
+        wanted = None if misses is None else misses.again(seen, received)
+        miss = None if misses is None or wanted is None else misses.begin(self, wanted, began_s, self.looked_for)
+        if miss is None:
+            return False
+        self._unheld()
+        self._miss, self.busy = miss, True
+        miss.begin()
+        return True
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """At once, where nothing else waits to be written."""
+        self._send((head, body))
+
+    def missed(self, *, kept: bool) -> None:
+        """The miss is answered, or broken off. kept: the connection goes on."""
+        self._miss = None
+        held = self._go_on()
+        self._rest()
+        if self._leaving or not kept:
+            self.force_close()
+        elif held:
+            self.data_received(held)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._miss is not None:
+            self._miss.resumed()
+
+    def close(self) -> None:
+        """aiohttp closes what it believes to be idle: that is behind the answer, if one is being given here."""
+        self._leaving = True
+        if self._miss is None:
+            super().close()
 
     # aiohttp's lane.
 

@@ -21,7 +21,7 @@ from edgecache.cache.tally import Count, Tally
 from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
-from edgecache.delivery.auth import Gate
+from edgecache.delivery.auth import Caller, Gate, Keyring
 from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.memo import Memo
@@ -86,6 +86,8 @@ class Lane:
         self._quick: list[tuple[Said, Count, int, Heard]] = []
         self._ids = request_ids()
         self._sheets = Sheets(ways.settings.sheets_bytes)
+        #: Reads what was never heard before.
+        self.unheard: Callable[[plain.Plain, Keyring, Caller, bytes], Seen | None] | None = None
         #: Requests that aiohttp never saw; `settle` first.
         self.answered = 0
 
@@ -239,7 +241,7 @@ class Lane:
             return Awaited(len(received) + missing) if missing > 0 else None
         said = self._said.get((caller.namespace, found.target, received[found.body_at :]))
         if said is None:
-            return None
+            return None if self.unheard is None else self.unheard(found, ring, caller, received[found.body_at :])
         request_id = None if found.request_id is None else found.request_id.encode()
         seen = Seen(said, ring, caller, request_id, found.conditions, found.body_at - len(received) + len(alike))
         self._remember(alike, seen)
@@ -301,7 +303,7 @@ class Lane:
         count = said.count
         if count is None:
             count = said.count = self.ways.tally.count(said.route, said.method, 200, _TOLD[ready.tier])
-        request_id = _id(seen)
+        request_id = id_of(seen)
         head = ready.head(self.now() - began_s, request_id)
         return Answer(head, audio, request_id, ready.facts.cluster, count, said.worth)
 
@@ -314,7 +316,7 @@ class Lane:
             reply = narrowed(found.recording.audio, found.recording.facts.etag, conditions)
         except ClientError:
             return None
-        request_id = _id(seen)
+        request_id = id_of(seen)
         head = spelled(reply, headers, request_id, self._wall())
         count = self.ways.tally.count(said.route, said.method, reply.status, _TOLD[found.tier])
         worth = said.worth if reply.status == HTTPStatus.NOT_MODIFIED else None
@@ -362,5 +364,6 @@ class Lane:
             self._said.put(words, said, weight_bytes)
 
 
-def _id(seen: Seen) -> str:
+def id_of(seen: Seen) -> str:
+    """The request's own id, or a new one."""
     return new_request_id() if seen.request_id is None else seen.request_id.decode()

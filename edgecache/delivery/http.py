@@ -69,6 +69,11 @@ class Service:
     begin_span: BeginSpan | None
 
     @property
+    def longest_text(self) -> int:
+        """The longest that is spoken at all, in code points."""
+        return max(self.limits.text_characters, self.long_text.max_characters)
+
+    @property
     def cdn_id(self) -> str:
         """This edge's name in `CDN-Loop`."""
         return f"edgecache-{self.node}"
@@ -158,7 +163,7 @@ class Http:
         self._admit(exchange)
         exchange.body = await read_body(exchange.request, self._service.limits)
         read = protobuf.request if _is_protobuf(exchange.request) else speeko.request
-        return await self._deliver(exchange, read(exchange.body, self._longest()))
+        return await self._deliver(exchange, read(exchange.body, self._service.longest_text))
 
     async def _post_stream(self, exchange: Exchange) -> web.StreamResponse:
         exchange.way = way(exchange.request.headers.get("Accept", "*/*"))
@@ -175,13 +180,10 @@ class Http:
     async def _get(self, exchange: Exchange) -> web.StreamResponse:
         self._admit(exchange)
         query = exchange.request.raw_path.partition("?")[2]
-        asked = speeko.query_request(query, self._longest())
+        asked = speeko.query_request(query, self._service.longest_text)
         if exchange.request.method == "HEAD":
             return await self._probe(exchange, self._wish(exchange, asked.utterance))
         return await self._deliver(exchange, asked)
-
-    def _longest(self) -> int:
-        return max(self._service.limits.text_characters, self._service.long_text.max_characters)
 
     async def _deliver(self, exchange: Exchange, asked: speeko.Request) -> web.StreamResponse:
         """Whole, or sentence by sentence."""

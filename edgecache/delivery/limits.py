@@ -49,7 +49,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class FastLane:
-    """Hits that need nothing unusual are answered at once, without aiohttp."""
+    """Hits and misses that need nothing unusual are answered without aiohttp."""
 
     enabled: bool = option(True, "Off: every request goes through aiohttp; clients see no difference but the time.")
     memo_bytes: int = option(

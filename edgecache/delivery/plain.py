@@ -11,7 +11,7 @@ import re
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from edgecache.cache.trace import PARENT, Trace
+from edgecache.cache.trace import PARENT, STATE, Trace
 from edgecache.cache.trace import read as read_trace
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import presented
@@ -53,6 +53,8 @@ class Plain(msgspec.Struct, frozen=True):
     presented: str | None
     request_id: str | None
     conditions: Conditions | None
+    #: The span that it was made in.
+    trace: Trace | None = None
 
 
 def read(received: bytes) -> Plain | None:
@@ -79,7 +81,12 @@ def read(received: bytes) -> Plain | None:
         presented(_said(headers, b"x-api-key"), _said(headers, b"authorization")),
         given.decode() if given is not None and may_be_id(given.decode()) else None,
         None if posted else _conditions(headers),
+        _trace(headers) if b"traceparent" in headers else None,
     )
+
+
+def _trace(headers: dict[bytes, bytes]) -> Trace | None:
+    return read_trace({PARENT: headers[b"traceparent"].decode(), STATE: headers.get(b"tracestate", b"").decode()})
 
 
 def _said(headers: dict[bytes, bytes], name: bytes) -> str | None:

@@ -97,6 +97,13 @@ def spelled(reply: Reply, headers: Mapping[str, str], request_id: str, wall_now:
     return _lines(reply, headers, request_id, _date(floor(wall_now)))
 
 
+def spelled_stream(headers: Mapping[str, str], request_id: str, wall_now: float) -> bytes:
+    """The head of a chunked answer."""
+    lines = [f"{name}: {text}" for name, text in headers.items()]
+    ends = f"Server: {SERVER}\r\nX-Request-Id: {request_id}\r\nTransfer-Encoding: chunked\r\nDate: {_date(floor(wall_now))}"
+    return "\r\n".join(["HTTP/1.1 200 OK", *lines, ends, "", ""]).encode()
+
+
 def _lines(reply: Reply, headers: Mapping[str, str], request_id: str, date: str) -> bytes:
     all_headers = {**headers, **reply.headers, "Server": SERVER, "X-Request-Id": request_id}
     if reply.status != HTTPStatus.NOT_MODIFIED:

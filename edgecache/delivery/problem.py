@@ -4,11 +4,16 @@ from http import HTTPStatus
 
 import msgspec
 
-from edgecache.errors import SpeechError
+from edgecache.errors import NodeError, SpeechError
 
 MEDIA_TYPE = "application/problem+json"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def failure() -> NodeError:
+    """Something went wrong that nobody foresaw."""
+    return NodeError(500, "internal_error", "This edge failed; the log has the reason.")
 
 
 def problem(error: SpeechError, request_id: str) -> bytes:

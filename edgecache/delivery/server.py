@@ -10,6 +10,7 @@ from edgecache.delivery.arrival import arrival
 from edgecache.delivery.connection import BEGIN_S, Connection
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.limits import RequestLimits
+from edgecache.delivery.misslane import MissLane
 from edgecache.delivery.redislane import RedisLane
 from edgecache.measures.ladder import Spread
 
@@ -26,10 +27,12 @@ FIRST_REQUEST_S = 0.5
 class Server(web.Server):
     """Makes a `Connection` for each client, as many as there may be."""
 
-    def __init__(self, handle: Handle, limits: RequestLimits, lane: Lane | None = None) -> None:
+    def __init__(
+        self, handle: Handle, limits: RequestLimits, lane: Lane | None = None, misses: MissLane | None = None
+    ) -> None:
         self.limits = limits
-        self.lane = lane
-        self.redis = None if lane is None else RedisLane(lane)
+        self.lane, self.misses = lane, misses
+        self.redis = None if lane is None else RedisLane(lane, misses)
         self._options: dict[str, Any] = {
             "keepalive_timeout": NEVER_S,
             "access_log": None,

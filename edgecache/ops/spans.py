@@ -37,6 +37,7 @@ class Tracer:
     def __init__(self, settings: Tracing, node: str, processor: "SpanProcessor | None" = None) -> None:
         """processor: takes the spans; None: what the settings say. SettingsError: OpenTelemetry is not installed."""
         from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import ReadableSpan  # noqa: F401 - not first when a span is told, which would be late
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         named: dict[str, str] = {"service.instance.id": node, "service.version": version("edgecache")}
@@ -54,7 +55,7 @@ class Tracer:
 
     def exchange(self, outcome: Outcome) -> None:
         """One exchange is over."""
-        trace = outcome.trace
+        ended_ns, trace = time.time_ns(), outcome.trace
         if trace is None or not trace.sampled:
             return
         from opentelemetry.trace import SpanKind
@@ -75,19 +76,19 @@ class Tracer:
             f"{outcome.method} {outcome.route}",
             trace,
             SpanKind.SERVER,
-            _Span(outcome.total_ms / 1000, attributes, failed),
+            _Span(ended_ns, outcome.total_ms / 1000, attributes, failed),
         )
 
     def asked(self, attempt: Attempted) -> None:
         """A cluster was asked, and that is over."""
+        ended_ns = time.time_ns()
         from opentelemetry.trace import SpanKind
 
         attributes: dict[str, Value] = {"edgecache.cluster": attempt.cluster, "edgecache.upstream": attempt.upstream}
         if attempt.first_audio_s is not None:
             attributes["edgecache.first_audio_ms"] = attempt.first_audio_s * 1000
-        self._tell(
-            f"ask {attempt.cluster}", attempt.trace, SpanKind.CLIENT, _Span(attempt.took_s, attributes, attempt.failure)
-        )
+        span = _Span(ended_ns, attempt.took_s, attributes, attempt.failure)
+        self._tell(f"ask {attempt.cluster}", attempt.trace, SpanKind.CLIENT, span)
 
     def close(self) -> None:
         """Sends what still waits, and stops."""
@@ -100,7 +101,6 @@ class Tracer:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import Status, StatusCode
 
-        ended_ns = time.time_ns()
         attributes = {key: value for key, value in span.attributes.items() if value != ""}
         if span.failure:
             attributes["error.type"] = span.failure
@@ -112,8 +112,8 @@ class Tracer:
             attributes=attributes,
             kind=kind,
             status=Status(StatusCode.ERROR if span.failure else StatusCode.UNSET),
-            start_time=ended_ns - int(span.took_s * 1e9),
-            end_time=ended_ns,
+            start_time=span.ended_ns - int(span.took_s * 1e9),
+            end_time=span.ended_ns,
             instrumentation_scope=self._scope,
         )
 
@@ -122,6 +122,7 @@ class Tracer:
 class _Span:
     """What is told of one, besides whose it is."""
 
+    ended_ns: int
     took_s: float
     attributes: Mapping[str, Value]
     failure: str
