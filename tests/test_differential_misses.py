@@ -94,9 +94,9 @@ def pieces(text: bytes, size: int) -> list[bytes]:
 
 TALKS: dict[str, Talk] = {
     "a miss": Talk([WHOLE], [ASKS, E]),
-    "a miss, then a hit": Talk([WHOLE], [ASKS, E, ASKS, E, ASKS, E], 2),
+    "a miss, then a hit": Talk([WHOLE], [ASKS, E, ASKS, E, ASKS, E]),
     "two misses": Talk([WHOLE, WHOLE], [asks("one"), E, asks("two"), E], 2),
-    "a miss of a stream": Talk([WHOLE], [asks(target="/v1/tts/stream"), E, ASKS, E], 2),
+    "a miss of a stream": Talk([WHOLE], [asks(target="/v1/tts/stream"), E, ASKS, E]),
     "an id of the client's": Talk([WHOLE], [asks("hi", "X-Request-Id: mine"), E]),
     "traced": Talk([WHOLE], [asks("hi", TRACED, "tracestate: a=b"), E]),
     "badly traced": Talk([WHOLE], [asks("hi", "traceparent: 00-x"), E]),
@@ -121,7 +121,7 @@ TALKS: dict[str, Talk] = {
     "it lies": Talk([[whole(b'{"no":1}', "audio/mpeg")]], [ASKS, E]),
     "it speaks JSON": Talk([[whole(b'{"no":1}', "application/json")]], [ASKS, E]),
     "what is stale is better": Talk([WHOLE, FAILS], [ASKS, E, L, ASKS, E], 2),
-    "what is stale is made anew": Talk([WHOLE, WHOLE], [ASKS, E, L, ASKS, E, ASKS, E], 3),
+    "what is stale is made anew": Talk([WHOLE, WHOLE], [ASKS, E, L, ASKS, E, ASKS, E], 2),
     "there is too much to do": Talk(
         [SLOW], [F, asks("no"), E, G, asks("no"), E], 3, {"fills": FillLimits(max_flights=1)}
     ),
@@ -129,7 +129,7 @@ TALKS: dict[str, Talk] = {
     "two at once": Talk([WHOLE, WHOLE], [ASKS + asks("two"), E, E], 0),
     "the next while it waits": Talk([[WAIT, *WHOLE], WHOLE], [ASKS, A, asks("two"), G, E, E], 2),
     "the next while it listens": Talk([SLOW, WHOLE], [ASKS, B, asks("two"), G, E, E], 2),
-    "the same while it listens": Talk([SLOW], [ASKS, B, ASKS, G, E, E], 2),
+    "the same while it listens": Talk([SLOW], [ASKS, B, ASKS, G, E, E]),
     "two more while it listens": Talk([SLOW, WHOLE, WHOLE], [ASKS, B, asks("two") + asks("three"), G, E, E, E], 1),
     "part of the next while it listens": Talk([SLOW, WHOLE], [ASKS, B, ASKS[:40], G, E, ASKS[40:], E], 1),
     "much more while it listens": Talk([SLOW, WHOLE], [ASKS, B, *pieces(LONG * 5, 5000), G, *[E] * 6], 1),

@@ -195,7 +195,6 @@ async def test_off_is_off() -> None:
 async def test_without_a_memo_everything_is_still_answered() -> None:
     async with talking(fast_lane=FastLane(memo_bytes=0)) as line:
         assert "; hit; " in (await line.ask(*[post()] * 5)).cache
-        assert answered(line.node) == 0
 
 
 # What time can change.

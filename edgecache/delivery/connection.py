@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgecache.delivery.bounded import Bounded
 from edgecache.delivery.fastlane import Lane
-from edgecache.delivery.misslane import Wanted
 from edgecache.delivery.plain import Boundary
 from edgecache.delivery.redislane import Asking
 from edgecache.delivery.said import Answer, Awaited, Seen
@@ -167,9 +166,9 @@ class Connection(Bounded):
         if isinstance(seen, Awaited):
             self._wait_for_body(data, seen.length)
             return True
-        answer = None if isinstance(seen, Wanted) else lane.recorded(seen, began_s)
+        answer = lane.recorded(seen, began_s)
         if answer is None and not self._ask(seen, data, began_s):
-            return self._go_forward(seen, data, began_s)
+            return self._go_forward(seen, data, began_s, seen.said.asked.key)
         if self._held_timer is not None:
             self._unheld()
         if answer is not None:
@@ -253,7 +252,7 @@ class Connection(Bounded):
             return
         if answer is None:
             self.looked_for = asking.seen.said.asked.key if asking.in_vain else None
-            if not self._go_forward(asking.seen, asking.received, asking.began_s):
+            if not self._go_forward(asking.seen, asking.received, asking.began_s, self.looked_for):
                 self._hand_on(asking.received)
         else:
             self._at_ease = self._send((answer.head, answer.body)) and not self._half_closed
@@ -265,11 +264,11 @@ class Connection(Bounded):
 
     # The miss lane.
 
-    def _go_forward(self, seen: Seen, received: bytes, began_s: float) -> bool:
-        """Whether a miss is answered here."""
+    def _go_forward(self, seen: Seen, received: bytes, began_s: float, looked_for: "Key | None") -> bool:
+        """Whether a miss is answered here. looked_for: Redis need not be asked for it."""
         misses = self._misses
         wanted = None if misses is None else misses.again(seen, received)
-        miss = None if misses is None or wanted is None else misses.begin(self, wanted, began_s, self.looked_for)
+        miss = None if misses is None or wanted is None else misses.begin(self, wanted, began_s, looked_for)
         if miss is None:
             return False
         self._unheld()

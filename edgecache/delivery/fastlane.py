@@ -21,6 +21,7 @@ from edgecache.cache.tally import Count, Tally
 from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
+from edgecache.delivery.account import worth
 from edgecache.delivery.auth import Caller, Gate, Keyring
 from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
 from edgecache.delivery.limits import FastLane, RequestLimits
@@ -29,7 +30,7 @@ from edgecache.delivery.plain import TRACE_MARK
 from edgecache.delivery.prepared import Prepared, prepare, spelled, spelled_duration
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
-from edgecache.delivery.said import Answer, Awaited, Heard, Said, Seen
+from edgecache.delivery.said import Answer, Awaited, Heard, Said, Seen, Wanted
 from edgecache.delivery.sheets import Sheet, Sheets
 from edgecache.errors import ClientError
 from edgecache.fill.edge import Edge, Place, Recorded
@@ -287,6 +288,8 @@ class Lane:
         if ready is None or not ready.tells_of(found.recording, found.tier):
             ready = said.prepared = prepare(self.ways.node, found, said.method, wall_now, purges)
             said.count = said.quick = None
+            if said.characters:
+                said.worth = worth(found, said.characters)
         elif not ready.serves(found.recording, found.tier, wall_now, purges):
             ready = self._renew(said, ready, found)
         return self._whole(seen, ready, found.recording, began_s)
@@ -329,6 +332,8 @@ class Lane:
         self.answered += 1
         took_s = self.now() - began_s
         answer.count.add(len(answer.body), took_s, answer.worth)
+        if isinstance(seen, Wanted):
+            self.learn(seen.said, seen.said.route.encode(), seen.body)
         self._tell(seen, answer, took_s, received)
 
     def _tell_again(self, seen: Seen, request_id: str, took_s: float, received: bytes) -> None:
@@ -357,7 +362,7 @@ class Lane:
             )
 
     def learn(self, said: Said, target: bytes, body: bytes) -> None:
-        """aiohttp answered this target and body with a hit, in the namespace of what was asked for."""
+        """This target and body were answered with a hit for the first time, in the namespace of what was asked for."""
         words = (said.asked.namespace, target, body)
         if self._said.get(words) is None:
             weight_bytes = len(target) + len(body) + len(said.asked.canonical) + OVERHEAD_BYTES

@@ -7,19 +7,16 @@ not plain speech in one piece, such as long text or what can't be read, is not t
 
 from typing import TYPE_CHECKING
 
-from edgecache.cache.trace import Trace
 from edgecache.delivery import plain
-from edgecache.delivery.account import worth
 from edgecache.delivery.auth import Caller, Keyring
 from edgecache.delivery.fastlane import id_of
 from edgecache.delivery.framing import forwarding, loop_passed
 from edgecache.delivery.longtext import by_sentence
 from edgecache.delivery.miss import Found, Line, Miss
-from edgecache.delivery.said import Said, Seen
+from edgecache.delivery.said import Said, Seen, Wanted
 from edgecache.dialects import speeko
 from edgecache.errors import ClientError
 from edgecache.fill.edge import Begun, Recorded, Wish
-from edgecache.speech.utterance import Utterance
 
 if TYPE_CHECKING:
     from edgecache.cache.key import Key
@@ -27,14 +24,6 @@ if TYPE_CHECKING:
 
 #: Where speech is asked for, as the target has it, and what that is counted as.
 _ROUTES = {b"/v1/tts": "/v1/tts", b"/v1/tts/stream": "/v1/tts/stream"}
-
-
-class Wanted(Seen, frozen=True):
-    """A request of which it is known what utterance it asks for, and in which span."""
-
-    body: bytes
-    utterance: Utterance
-    trace: Trace | None
 
 
 class MissLane:
@@ -66,7 +55,7 @@ class MissLane:
         except ClientError:
             return None
         request_id = None if found.request_id is None else found.request_id.encode()
-        said = Said(named, route, found.method)
+        said = Said(named, route, found.method, characters=len(asked.utterance.text))
         return Wanted(said, ring, caller, request_id, None, found.body_at, body, asked.utterance, found.trace)
 
     def again(self, seen: Seen, received: bytes) -> Wanted | None:
@@ -75,13 +64,6 @@ class MissLane:
             return seen
         found = plain.read(received)
         return None if found is None else self.wanted(found, seen.ring, seen.caller, received[found.body_at :])
-
-    def heard(self, wanted: Wanted, hit: Recorded) -> None:
-        """This is a hit, and the fast lane answers it from now on."""
-        said, lane = wanted.said, self._service.lane
-        said.worth = worth(hit, len(wanted.utterance.text))
-        if lane is not None:
-            lane.learn(said, said.route.encode(), wanted.body)
 
     def begin(self, line: Line, wanted: Wanted, began_s: float, looked_for: "Key | None") -> Miss | None:
         """Goes forward with it; its answer is to be begun, and the line is told when it is over. None: it is not for here.
@@ -99,8 +81,6 @@ class MissLane:
             begun = error
         if begun is None:
             return None
-        if isinstance(begun, Recorded) and begun.forward_status is None:
-            self.heard(wanted, begun)
         self.taken += 1
         miss = Miss(service, line, Found(begun, len(utterance.text)), id_of(wanted), began_s)
         miss.caller, miss.route, miss.trace = wanted.caller, wanted.said.route, span

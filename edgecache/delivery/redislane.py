@@ -14,7 +14,6 @@ from edgecache.cache.lookup import Hit, Miss, Tier
 from edgecache.cache.record import Record
 from edgecache.cache.recording import Recording
 from edgecache.delivery.fastlane import Lane
-from edgecache.delivery.misslane import MissLane, Wanted
 from edgecache.delivery.prepared import Prepared
 from edgecache.delivery.said import Answer, Seen
 from edgecache.fill.edge import Recorded
@@ -44,8 +43,8 @@ class Asking:
 class RedisLane:
     """The fast lane's second half."""
 
-    def __init__(self, lane: Lane, misses: MissLane | None) -> None:
-        self._lane, self._misses = lane, misses
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
         ways = lane.ways
         self._edge, self._purges, self._wall = ways.edge, ways.edge.purges, ways.clock.wall
 
@@ -68,8 +67,6 @@ class RedisLane:
         hit = self._hit(asking, found.whole() if isinstance(found, Record) else found)
         if hit is None:
             return None
-        if self._misses is not None and isinstance(seen, Wanted):
-            self._misses.heard(seen, hit)
         seen.said.prepared = None  # of another record; facts may be alike of audio that is not
         return self._lane.answer(seen, hit, asking.began_s)
 

@@ -7,10 +7,12 @@ import msgspec
 from edgecache.cache.lookup import Asked
 from edgecache.cache.status import Worth
 from edgecache.cache.tally import Count
+from edgecache.cache.trace import Trace
 from edgecache.delivery.auth import Caller, Keyring
 from edgecache.delivery.prepared import Prepared
 from edgecache.delivery.ranges import Conditions
 from edgecache.fill.edge import Place
+from edgecache.speech.utterance import Utterance
 
 
 class Said(msgspec.Struct):
@@ -23,6 +25,8 @@ class Said(msgspec.Struct):
     prepared: Prepared | None = None
     count: Count | None = None
     quick: "Quick | None" = None
+    #: How long the text is, where it is not known yet what it is worth.
+    characters: int = 0
 
 
 #: Hits of one `Quick` since they were last counted: how many, their first bytes' seconds, how many stand on the ladder.
@@ -43,6 +47,14 @@ class Seen(msgspec.Struct, frozen=True):
     conditions: Conditions | None
     #: Where the body begins in what was remembered.
     body_at: int
+
+
+class Wanted(Seen, frozen=True):
+    """A request that was never heard before: its body, the utterance that it asks for, and the span that it was made in."""
+
+    body: bytes
+    utterance: Utterance
+    trace: Trace | None
 
 
 class Answer(msgspec.Struct, frozen=True):

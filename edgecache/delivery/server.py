@@ -32,7 +32,7 @@ class Server(web.Server):
     ) -> None:
         self.limits = limits
         self.lane, self.misses = lane, misses
-        self.redis = None if lane is None else RedisLane(lane, misses)
+        self.redis = None if lane is None else RedisLane(lane)
         self._options: dict[str, Any] = {
             "keepalive_timeout": NEVER_S,
             "access_log": None,

@@ -67,7 +67,7 @@ class Wish(msgspec.Struct, frozen=True):
     namespace: str
     directives: Directives = Directives()
     forwarding: Mapping[str, str] = MappingProxyType({})
-    #: Redis was just asked for this key, and has nothing.
+    #: Memory and Redis were just asked for this key and have no hit, or Redis is not to be asked now.
     looked_for: Key | None = None
     priority: Priority = Priority.INTERACTIVE
 
@@ -201,12 +201,19 @@ class Edge:
         if directives.no_cache:
             _may_go_forward(directives)
             return self._go_forward(wish, asked, Reason.REQUEST)
+        if wish.looked_for == asked.key:
+            return self._beyond(wish, asked, *self._left(asked))
         verdict = self._judge(asked, self._tiers.peek(asked.key, self._clock.wall()))
-        if isinstance(verdict, Hit):
-            return _recorded(verdict, Tier.MEMORY)
-        if wish.looked_for != asked.key and self._may_have(asked.key):
+        if not isinstance(verdict, Hit) and self._may_have(asked.key):
             return None
         return self._beyond(wish, asked, verdict, Tier.MEMORY)
+
+    def _left(self, asked: Asked) -> tuple[Verdict, Tier]:
+        """What there is where memory was asked, and Redis was or is not to be: a fill may have ended meanwhile."""
+        verdict = self._judge(asked, self._tiers.look(asked.key))
+        if not isinstance(verdict, Hit) and (found := self._tiers.at_hand(asked.key)) is not None:
+            return self._judge(asked, found), Tier.REDIS
+        return verdict, Tier.MEMORY
 
     def _beyond(self, wish: Wish, asked: Asked, verdict: Verdict, tier: Tier) -> "Recorded | Begun":
         """With what the tiers have."""
