@@ -1,6 +1,7 @@
 """A flight: readers see prefixes of one rendering, whatever the others do (rules 3, 4, 5)."""
 
 import asyncio
+from random import randbytes
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,17 @@ from hypothesis import strategies as st
 
 from edgecache.cache.key import Key
 from edgecache.errors import NodeError, SpeechError, UpstreamError
-from edgecache.fill.flight import READ_BYTES, TRANSITIONS, Event, Flight, Head, Listener, Rendering, State
+from edgecache.fill.flight import (
+    GATHERED_BYTES,
+    READ_BYTES,
+    TRANSITIONS,
+    Event,
+    Flight,
+    Head,
+    Listener,
+    Rendering,
+    State,
+)
 
 KEY = Key("cd" * 32)
 HEAD = Head("audio/wav", "near", 0.1, 0.1, True)
@@ -39,6 +50,25 @@ def test_reading_by_position_gives_the_rendering(chunks: list[bytes], position: 
     assert whole[position:].startswith(read)
     assert bool(read) == (position < len(whole))
     assert rendering.length == len(whole)
+
+
+@given(
+    st.lists(st.integers(1, GATHERED_BYTES * 2) | st.just(4096), max_size=90),
+    st.lists(st.integers(0, 1 << 24), max_size=20),
+)
+@settings(max_examples=40, deadline=None)
+def test_pieces_that_were_put_together_are_read_like_any(sizes: list[int], positions: list[int]) -> None:
+    rendering, whole = Rendering(), randbytes(sum(sizes))
+    at = 0
+    for size in sizes:
+        rendering.add(whole[at : at + size])
+        at += size
+        for position in (at - size, at - 1, at, *(each % at for each in positions[:3])):
+            read = rendering.read(position)
+            assert whole.startswith(read, position)
+            assert (0 < len(read) <= READ_BYTES) == (position < at)
+    assert rendering.collapse() == whole
+    assert all(whole.startswith(rendering.read(each % (at + 1)), each % (at + 1)) for each in positions)
 
 
 def test_a_reader_far_behind_is_given_bounded_pieces() -> None:

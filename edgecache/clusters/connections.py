@@ -266,13 +266,14 @@ class Line(asyncio.Protocol):
         take, deadlines, now = self._take, self._deadlines, self._loop.time()
         assert take is not None
         assert deadlines is not None
-        self._due_at, self._moments = deadlines.came(now), -1
+        due_at = self._due_at = deadlines.came(now)
+        self._moments = -1
         try:
             take(body)
         except Exception as error:  # for whoever pours, as if it had been raised there
             self._failure = error
             return
-        if deadlines.over(now):
+        if due_at < now:  # all of it ought to be there
             self._late = True
             self._wake()
 

@@ -208,16 +208,17 @@ class Attempt:
             self._race.heard(self)
 
     def _take(self, chunk: bytes, listening: Inspector) -> None:
-        if self._rendering.length + len(chunk) > self._terms.max_rendering_bytes:
+        flight, rendering, terms = self.flight, self._rendering, self._terms
+        if rendering.length + len(chunk) > terms.max_rendering_bytes:
             raise self._fault(Fault.TOO_LARGE, "longer than a rendering may be")
-        if not self._terms.hold(len(chunk)):
+        if not terms.hold(len(chunk)):
             raise full()
-        self._rendering.add(chunk)
+        rendering.add(chunk)
         listening.feed(chunk)
-        self._heard = listening.heard_s, self._terms.clock.monotonic()
-        if self.audible:
-            self.flight.heard(*self._heard)
-            if self._heard[1] >= self._watch.due_s:
+        heard_s, now = self._heard = listening.heard_s, terms.clock.monotonic()
+        if flight.rendering is rendering:  # `audible`
+            flight.heard(heard_s, now)
+            if now >= self._watch.due_s:
                 self._look()
 
     def _look(self) -> None:

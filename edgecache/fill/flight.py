@@ -54,6 +54,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 #: A reader is handed at most this much at once, so that one write's time-out means something.
 READ_BYTES = 64 << 10
+#: So many bytes that came in pieces are put together while more come: small pieces of many renderings lie among each other
+#: in memory, and the holes that a whole one leaves are too small for the next.
+GATHERED_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,13 @@ class Head:
 class Rendering:
     """The bytes of one upstream response, to be read by position."""
 
-    __slots__ = ("_chunks", "_starts", "length")
+    __slots__ = ("_chunks", "_loose_bytes", "_starts", "_together", "length")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._starts: list[int] = []
+        #: How many of these are put together, and how many bytes are not.
+        self._together = self._loose_bytes = 0
         self.length = 0
 
     def add(self, chunk: bytes) -> None:
@@ -86,6 +91,15 @@ class Rendering:
             self._chunks.append(chunk)
             self._starts.append(self.length)
             self.length += len(chunk)
+            self._loose_bytes += len(chunk)
+            if self._loose_bytes >= GATHERED_BYTES:
+                self._gather()
+
+    def _gather(self) -> None:
+        together = self._together
+        self._chunks[together:] = [b"".join(self._chunks[together:])]
+        del self._starts[together + 1 :]
+        self._together, self._loose_bytes = together + 1, 0
 
     def collapse(self) -> bytes:
         """All bytes as one; readers' positions stay right."""
@@ -98,8 +112,9 @@ class Rendering:
         """Bytes from this position on, at most READ_BYTES; empty when there are none yet."""
         if position >= self.length:
             return b""
-        at = bisect_right(self._starts, position) - 1
-        offset = position - self._starts[at]
+        starts = self._starts
+        at = len(starts) - 1 if starts[-1] <= position else bisect_right(starts, position) - 1
+        offset = position - starts[at]
         chunk = self._chunks[at]
         return chunk if offset == 0 and len(chunk) <= READ_BYTES else chunk[offset : offset + READ_BYTES]
 
@@ -209,8 +224,9 @@ class Flight:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        for listener in tuple(self._listeners):
-            self._call(listener)
+        if self._listeners:
+            for listener in tuple(self._listeners):
+                self._call(listener)
 
     def _call(self, listener: "Listener") -> None:
         try:
@@ -309,11 +325,14 @@ class Reader:
 
     def _past(self, chunk: bytes) -> bytes:
         flight = self._flight
-        self.position += len(chunk)
+        if not chunk:
+            self.audio_s = 0.0
+            return chunk
+        self.position = position = self.position + len(chunk)
         # Speech is taken for as dense here as it is on the whole so far; what was guessed wrongly is made up for later.
-        spoken_s = flight.heard_s * self.position / flight.rendering.length if chunk else 0.0
-        self.audio_s = max(0.0, spoken_s - self._spoken_s)
-        self._spoken_s += self.audio_s
+        audio_s = flight.heard_s * position / flight.rendering.length - self._spoken_s
+        self.audio_s = audio_s = audio_s if audio_s > 0 else 0.0
+        self._spoken_s += audio_s
         return chunk
 
 
@@ -349,6 +368,11 @@ class Listener(Reader):
         if not chunk and flight.error is not None:
             raise flight.refusal()
         return self._past(chunk)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to take."""
+        return self.position < self._flight.rendering.length
 
     @property
     def ended(self) -> bool:

@@ -158,7 +158,11 @@ class Scan:
             if not _settled(self._opening):
                 return
             chunk, self._opening = self._opening, None
-        at = 0
+        at, step = 0, self._step
+        if isinstance(step, Skip) and self._had + len(chunk) < step.length:  # nearly all chunks of nearly all formats
+            self.position += len(chunk)
+            self._had += len(chunk)
+            return
         while at < len(chunk):
             at += self._advance(chunk, at)
 
