@@ -3,18 +3,19 @@
 import asyncio
 import socket
 import ssl
+import time
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from edgecache.clock import SystemClock
-from edgecache.clusters.cluster import Pool
+from edgecache.clusters.cluster import Pool, Timeouts
 from edgecache.clusters.connections import MAX_UNREAD_BYTES
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.resolving import Resolver
 from tests.redis_server import CERTIFICATE
-from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, Step, chunked, head, whole
+from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, Step, chunk, chunked, head, whole
 from tests.test_upstream import AUDIO, CL, heard, opened, order
 
 
@@ -275,3 +276,37 @@ async def test_tells_nothing_to_whom_it_can_not_trust(certificate: Path, host: s
                 await heard(lines, f"https://{host}:{upstream.port}")
             assert met.value.fault is Fault.CONNECT
         assert upstream.requests == []
+
+
+async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_passed() -> None:
+    """This process stands still until shortly after the time, while it reads something else: the line's timer comes before
+    its bytes are read, and is hardly late; what was said meanwhile counts."""
+    loop, parts = asyncio.get_running_loop(), list[bytes]()
+    wake, woken = socket.socketpair()
+    with wake, woken, socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+
+        def take(part: bytes) -> None:
+            parts.append(part)
+            if len(parts) == 1:
+                loop.call_later(0.5, wake.send, b"now")
+
+        def stand_still() -> None:
+            theirs.send(chunk(b"two") + chunk(b""))
+            loop.remove_reader(woken)
+            time.sleep(0.55)
+
+        async def hear() -> None:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            async with lines.ask("c", order(url), {}) as answer:
+                await answer.pour(take)
+
+        loop.add_reader(woken, stand_still)
+        async with opened(Timeouts(10, 10, between_bytes_s=1.0, total_s=20)) as lines:
+            hearing = asyncio.create_task(hear())
+            theirs, _ = await loop.sock_accept(listening)
+            with theirs:
+                await loop.sock_recv(theirs, 4096)
+                theirs.send(head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked") + chunk(b"one"))
+                await hearing
+    assert parts == [b"one", b"two"]

@@ -65,6 +65,28 @@ async def heard(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_passed() -> None:
+    """It stood still, while something else was read, until shortly after the time: the timer is hardly late, and comes
+    before the bytes are read."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    wake, woken = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+
+    def stand_still() -> None:
+        loop.remove_reader(woken)
+        theirs.send(b"here")
+        time.sleep(0.55)
+
+    with wake, woken, theirs:
+        loop.add_reader(woken, stand_still)
+        async with Patience(1.0):
+            loop.call_later(0.5, wake.send, b"now")
+            assert await reader.read(4) == b"here"
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_other_errors_and_cancellation_pass() -> None:
     with pytest.raises(ZeroDivisionError):
         async with Patience(1.0):

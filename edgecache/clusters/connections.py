@@ -22,7 +22,7 @@ from typing import cast
 
 from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import Fault
-from edgecache.clusters.patience import MOMENT_S, MOMENTS, OUR_FAULT_S
+from edgecache.clusters.patience import MOMENT_S, moments
 from edgecache.clusters.wire import Malformed, Peer, Reading, Stage
 
 #: A reader that is so far behind lets TCP slow the upstream down; when it is half as far, the upstream goes on.
@@ -314,15 +314,19 @@ class Line(asyncio.Protocol):
         elif self.state is State.IDLE:
             self.drop()
         elif self._waiter is not None and self._forgives():
-            self._watch(self._loop.time() + MOMENT_S)
+            self._loop.call_soon(self._wait_a_moment)
         elif self._waiter is not None:
             self._late = True
             self._wake()
 
+    def _wait_a_moment(self) -> None:
+        if self._waiter is not None and self._moments >= 0:
+            self._watch(self._loop.time() + MOMENT_S)
+
     def _forgives(self) -> bool:
         """Whether it is we who are late, so that what was said meanwhile is still to be read."""
-        if self._moments < 0 and self._loop.time() - self._due_at > OUR_FAULT_S:
-            self._moments = MOMENTS
+        if self._moments < 0:
+            self._moments = moments(self._loop.time() - self._due_at)
         self._moments -= 1
         return self._moments >= 0
 

@@ -1,7 +1,8 @@
 """A time-out that does not charge others with our own standing still.
 
 A process that was stopped, or a machine that was suspended, finds all its timers over when it goes on, and they come before
-whatever was said meanwhile is read. So who is waited for has a moment more, once, where a timer comes far too late.
+whatever was said meanwhile is read. So who is waited for has a moment more, once: where a timer comes far too late, several;
+and one always, for it may have stood still until just after the time, or have been busy, with the answer in the socket.
 """
 
 import asyncio
@@ -13,17 +14,24 @@ from typing import Self
 OUR_FAULT_S, MOMENT_S, MOMENTS = 0.2, 0.01, 5
 
 
+def moments(late_s: float) -> int:
+    """How many there are when a timer comes so late. Each is begun by `call_soon`: timers that are set by timers may come in
+    the same turn, if that takes long, and nothing is read between."""
+    return MOMENTS if late_s > OUR_FAULT_S else 1
+
+
 class Patience:
     """`async with Patience(2.0) as patience:` raises TimeoutError when the block takes longer, unless `patience.end()` was
     called before. What is left of a time may be less than nothing: far less, and it was our own standing still again."""
 
-    __slots__ = ("_due_at", "_moments", "_timeout", "_timer", "_within_s")
+    __slots__ = ("_due_at", "_left", "_timeout", "_timer", "_within_s")
 
     def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._due_at = 0.0
-        self._moments = 0
-        self._timer: asyncio.TimerHandle | None = None
+        #: How many moments more there are; below 0: its time is not over.
+        self._left = -1
+        self._timer: asyncio.Handle | None = None
         self._timeout = asyncio.timeout(None)
 
     async def __aenter__(self) -> Self:
@@ -47,11 +55,14 @@ class Patience:
 
     def _over(self) -> None:
         loop = asyncio.get_running_loop()
-        if not self._moments and loop.time() - self._due_at > OUR_FAULT_S:
-            self._moments = MOMENTS + 1
-        if self._moments > 1:
-            self._moments -= 1
-            self._timer = loop.call_later(MOMENT_S, self._over)
+        if self._left < 0:
+            self._left = moments(loop.time() - self._due_at)
+        if self._left:
+            self._left -= 1
+            self._timer = loop.call_soon(self._wait_a_moment)
             return
         self._timer = None
         self._timeout.reschedule(loop.time())
+
+    def _wait_a_moment(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(MOMENT_S, self._over)
