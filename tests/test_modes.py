@@ -242,17 +242,21 @@ def moves(daemon: Daemon) -> list[tuple[str, str]]:
 
 
 async def test_fault_96_starved_of_its_processor_it_sheds_and_still_tells_hits() -> None:
-    shed = {"lag_later": "50ms", "lag": "120ms", "ease": "3s"}
+    shed = {"lag_later": "250ms", "lag": "400ms", "ease": "2s"}
     async with serving(fills={"shed": shed}) as (daemon, client):
         await say(client, daemon, "Hello")
         assert moves(daemon) == []
-        # A fifth of a processor: of each 0.3 s it has 0.06.
-        with throttled(daemon.pid, 0.06, 0.24):
+        # A tenth of a processor: more than others on this machine take from it.
+        with throttled(daemon.pid, 0.08, 0.7):
             await daemon.until(lambda: moves(daemon) == [("normal", "shed")])
-            new, hit = await say(client, daemon, "New"), await say(client, daemon, "Hello")
-            assert (new.status, hit.status) == (503, 200)
+            async with asyncio.timeout(HANG_S):  # first what can wait is shed, then all
+                for number in itertools.count():
+                    new, hit = await say(client, daemon, f"New {number}"), await say(client, daemon, "Hello")
+                    assert hit.status == 200
+                    if new.status == 503:
+                        break
             assert int(new.headers["Retry-After"]) >= 1
-        await daemon.until(lambda: moves(daemon) == [("normal", "shed"), ("shed", "normal")])
+        await daemon.until(lambda: moves(daemon)[-1:] == [("shed", "normal")])
         assert (await say(client, daemon, "New")).status == 200
 
 
