@@ -39,7 +39,7 @@ import asyncio, functools, time
 from edgecache.fill.attempt import Attempt
 from edgecache.fill.edge import Edge
 
-speak, run = Edge.speak, Attempt.run
+begin, run = Edge.begin, Attempt.run
 
 def fail(text):
     try:
@@ -51,7 +51,7 @@ def fail(text):
 async def fail_alone(text):
     raise ExceptionGroup(text, [ValueError(text)])
 
-async def speak_or_fail(edge, wish):
+def begin_or_fail(edge, wish, asked):
     text = wish.utterance.text
     loop = asyncio.get_running_loop()
     match text.split()[0]:
@@ -63,14 +63,14 @@ async def speak_or_fail(edge, wish):
             loop.call_soon(functools.partial(fail, text))
         case "slow":
             loop.call_soon(lambda said: time.sleep(0.12), text)
-    return await speak(edge, wish)
+    return begin(edge, wish, asked)
 
 async def run_or_fail(attempt, within_s):
     if attempt.order.utterance.text.startswith("fill"):
         fail(attempt.order.utterance.text)
     return await run(attempt, within_s)
 
-Edge.speak, Attempt.run = speak_or_fail, run_or_fail
+Edge.begin, Attempt.run = begin_or_fail, run_or_fail
 """
 #: What is logged of each, and with it the kind of the error.
 FORESEEN_NOT = {

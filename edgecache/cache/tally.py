@@ -209,7 +209,10 @@ class Tally:
             )
 
     def _listened(self, result: Result, cluster: str) -> Listened:
-        return self.listened.setdefault((result, cluster), Listened())
+        found = self.listened.get((result, cluster))
+        if found is None:
+            found = self.listened[result, cluster] = Listened()
+        return found
 
     def told(self) -> list[dict[str, object]]:
         """Every count by name, the most frequent first."""

@@ -147,7 +147,7 @@ class Miss(Course):
         try:
             if self._stage is Stage.WAITING:
                 self._open()
-            elif self._stage is Stage.TELLING:
+            elif self._stage is Stage.TELLING and not self._line.writing_paused:
                 self._pass_on()
         except Exception as error:  # a root: the client must not wait for what failed
             self._fail(error)
@@ -183,11 +183,11 @@ class Miss(Course):
 
     def _pass_on(self, head: bytes = b"") -> None:
         """What was spoken and not yet told, as long as the client takes it. head: goes out with the first of it."""
-        while self._stage is Stage.TELLING and not self._line.writing_paused and self._write_some(head):
+        while self._write_some(head) and self._stage is Stage.TELLING and not self._line.writing_paused:
             head = b""
 
     def _write_some(self, head: bytes) -> bool:
-        """As much as goes into one write. False: there is no more of it yet."""
+        """As much as goes into one write. Whether there may be more."""
         if self._gone:
             self._leave()
             return False
@@ -199,10 +199,11 @@ class Miss(Course):
                 chunks += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
         except SpeechError as told:
             error = told
-        more, ended = self._pending > 0, error is None and listener.ended
+        more, ended = self._pending >= WRITE_BYTES, error is None and listener.ended
         if ended:
             chunks.append(_END)
-        self._write(b"".join(chunks), direct=bool(head))
+        if len(chunks) > 1 or head:
+            self._write(b"".join(chunks), direct=bool(head))
         if error is not None:
             self.error = error.code
             self._taken()

@@ -102,7 +102,7 @@ class Speeko:
 
 def body(wanted: Utterance) -> bytes:
     """The JSON that asks for this utterance, and for nothing else."""
-    return json.dumps(wanted.fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _encoder.encode(wanted.fields).encode()
 
 
 def _unique(pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
@@ -123,6 +123,7 @@ def _refuse_constant(constant: str) -> Value:
     raise ClientError(400, "bad_number", f"{constant} is not a JSON number.")
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 

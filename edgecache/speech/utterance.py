@@ -23,6 +23,7 @@ CANONICAL_VERSION = 1
 #: Deeper nesting than any TTS field needs; far from Python's own limit.
 MAX_DEPTH = 16
 
+_VERSION = bytes([CANONICAL_VERSION])
 _LENGTH = struct.Struct(">I")
 _TEXT = ord("s")
 _FLOAT = struct.Struct(">d")
@@ -78,8 +79,10 @@ class Utterance:
 
 def utterance(fields: Mapping[str, Value]) -> Utterance:
     """The utterance of these fields. Absent and null are the same. ClientError: a value that has no canonical form."""
-    kept = {name: plain(value, name) for name, value in fields.items() if value is not None}
-    return Utterance(kept, bytes([CANONICAL_VERSION]) + _encode(kept, "request"))
+    kept = {
+        name: value if type(value) is str else plain(value, name) for name, value in fields.items() if value is not None
+    }
+    return Utterance(kept, _VERSION + _encode_fields(kept, "request"))
 
 
 def plain(value: Value, where: str, depth: int = 0) -> Value:
@@ -127,20 +130,27 @@ def _encode(value: Value, where: str) -> bytes:
         case list():
             return _lengthed(b"l", b"".join([_encode(each, where) for each in value]))
         case dict():
-            return _lengthed(
-                b"d",
-                b"".join(
-                    [
-                        _lengthed(b"n", _utf8(name, f"a field name in {where}")) + _encode(value[name], name)
-                        for name in sorted(value)
-                    ]
-                ),
-            )
+            return _encode_fields(value, where)
+
+
+def _encode_fields(fields: Mapping[str, Value], where: str) -> bytes:
+    """Names and texts are written out, as `_lengthed` would: nearly all fields are text, and every miss pays for this."""
+    parts: list[bytes] = []
+    lengthed = _LENGTH.pack
+    for name in sorted(fields):
+        spelled, value = _utf8(name, f"a field name in {where}"), fields[name]
+        parts += (b"n", lengthed(len(spelled)), spelled)
+        if type(value) is str:
+            text = _utf8(value, name)
+            parts += (b"s", lengthed(len(text)), text)
+        else:
+            parts.append(_encode(value, name))
+    return _lengthed(b"d", b"".join(parts))
 
 
 def decode(canonical: bytes) -> dict[str, Value]:
     """The fields that a canonical form was made of. ValueError: these bytes are not a canonical form."""
-    if canonical[:1] != bytes([CANONICAL_VERSION]):
+    if canonical[:1] != _VERSION:
         raise ValueError("not a canonical utterance of this version")
     tag, content, end = _part(canonical, 1)
     if tag != b"d" or end != len(canonical):
