@@ -168,25 +168,29 @@ class Lane:
 
     def _renewed(self, said: Said, place: Place) -> tuple[bytes, bytes, bytes] | None:
         """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
-        found, ready = self._edge.judged(said.asked, place.recording), said.prepared
-        if found is None or ready is None:
+        ready, wall_now, purges = said.prepared, self._wall(), self._purges.changes
+        if ready is None:
             return None
-        self._renew(said, ready, found)
-        if said.quick is None:
-            return None
+        aged = ready.aged(wall_now) if ready.purges == purges else None
+        if aged is None:
+            found = self._edge.judged(said.asked, place.recording)
+            if found is None:
+                return None
+            aged = ready.renewed(found, wall_now, purges)
+        self._renew(said, aged, place.audio)
         place.asked_for()
-        self._warm(said.quick[4], place.audio)
-        return said.quick[3]
+        if said.quick is not None:
+            self._warm(said.quick[4], place.audio)
+        return aged.first, aged.second, aged.third
 
-    def _renew(self, said: Said, ready: Prepared, found: Recorded) -> Prepared:
-        """From now on these times are told of the same recording. What is known of its hits stays known."""
-        quick, wall_now, purges = said.quick, self._wall(), self._purges.changes
-        ready = said.prepared = ready.renewed(found, wall_now, purges)
+    def _renew(self, said: Said, ready: Prepared, audio: bytes) -> None:
+        """From now on this is told of the same recording. What is known of its hits stays known."""
+        said.prepared, quick = ready, said.quick
         if quick is not None:
-            head, until_s = (ready.first, ready.second, ready.third), self.now() + ready.until_s - wall_now
-            same = not quick[2].gone and quick[2].audio is found.recording.audio
-            said.quick = (until_s, purges, quick[2], head, quick[4]) if same else None
-        return ready
+            until_s = self.now() + ready.until_s - ready.from_s
+            same = not quick[2].gone and quick[2].audio is audio
+            head = ready.first, ready.second, ready.third
+            said.quick = (until_s, ready.purges, quick[2], head, quick[4]) if same else None
 
     def _warm(self, heard: Heard, audio: bytes) -> None:
         """What is heard often gets a sheet."""
@@ -291,7 +295,8 @@ class Lane:
             if said.characters:
                 said.worth = worth(found, said.characters)
         elif not ready.serves(found.recording, found.tier, wall_now, purges):
-            ready = self._renew(said, ready, found)
+            ready = ready.renewed(found, wall_now, purges)
+            self._renew(said, ready, found.recording.audio)
         return self._whole(seen, ready, found.recording, began_s)
 
     def _whole(self, seen: Seen, ready: Prepared, recording: Recording, began_s: float) -> Answer:

@@ -15,7 +15,7 @@ import msgspec
 
 from edgecache.cache.lookup import Tier
 from edgecache.cache.recording import Facts, Recording
-from edgecache.delivery.head import SERVER, Times, duration, recorded_at, seconds
+from edgecache.delivery.head import SERVER, Times, duration, recorded_at
 from edgecache.delivery.ranges import Reply
 from edgecache.fill.edge import Recorded
 
@@ -33,7 +33,8 @@ Pieces = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 class Prepared(msgspec.Struct, frozen=True):
     """A head with two gaps, of this recording from this tier, true from `from_s` to before `until_s` (Unix seconds).
 
-    purges: how often anything had been purged when it was found to be a hit. pieces: the same with all five gaps.
+    purges: how often anything had been purged when it was found to be a hit. pieces: the same with all five gaps. ends_s:
+    until when it is fresh, if nothing is purged.
     """
 
     facts: Facts
@@ -45,6 +46,7 @@ class Prepared(msgspec.Struct, frozen=True):
     third: bytes
     purges: int
     pieces: Pieces
+    ends_s: float
 
     def serves(self, recording: Recording, tier: Tier, wall_now: float, purges: int = 0) -> bool:
         """Whether every word is true of this recording now, as it was found to be a hit before."""
@@ -56,7 +58,14 @@ class Prepared(msgspec.Struct, frozen=True):
 
     def renewed(self, found: Recorded, wall_now: float, purges: int) -> "Prepared":
         """The head of this hit, of which it tells, with the times as they are now."""
-        return _filled(self.pieces, found, wall_now, purges)
+        return _filled((self.facts, self.tier, self.pieces), found.age_s, wall_now + found.ttl_s, wall_now, purges)
+
+    def aged(self, wall_now: float) -> "Prepared | None":
+        """The head of the same hit now, if nothing was purged since. None: it may be none any more, and is to be judged."""
+        age_s = wall_now - self.facts.made_at
+        if age_s < 0 or not self.from_s <= wall_now < self.ends_s:
+            return None
+        return _filled((self.facts, self.tier, self.pieces), age_s, self.ends_s, wall_now, self.purges)
 
     def head(self, elapsed_s: float, request_id: str) -> bytes:
         """The whole head, to the empty line."""
@@ -75,16 +84,18 @@ def prepare(node: str, found: Recorded, method: str, wall_now: float, purges: in
     text = _lines(whole, recorded_at(node, found, method, _GAPS), _GAP, _GAP)
     start, before_age, before_took, before_id, before_date, end = text.split(_GAP.encode())
     pieces = start, before_age, before_took, before_id, before_date, end
-    return _filled(pieces, found, wall_now, purges)
+    form = found.recording.facts, found.tier, pieces
+    return _filled(form, found.age_s, wall_now + found.ttl_s, wall_now, purges)
 
 
-def _filled(pieces: Pieces, found: Recorded, wall_now: float, purges: int) -> Prepared:
+def _filled(form: tuple[Facts, Tier, Pieces], age_s: float, ends_s: float, wall_now: float, purges: int) -> Prepared:
+    facts, tier, pieces = form
     start, before_age, before_took, before_id, before_date, end = pieces
-    first = b"".join((start, seconds(found.ttl_s).encode(), before_age, seconds(found.age_s).encode(), before_took))
-    third = b"".join((before_date, _date(floor(wall_now)).encode(), end))
-    until_s = min(floor(wall_now) + 1, wall_now + 1 - found.age_s % 1, wall_now + found.ttl_s % 1)
-    facts = found.recording.facts
-    return Prepared(facts, found.tier, wall_now, until_s, first, before_id, third, purges, pieces)
+    ttl_s, second = ends_s - wall_now, floor(wall_now)
+    first = b"%b%d%b%d%b" % (start, int(ttl_s), before_age, int(age_s), before_took)
+    third = b"%b%b%b" % (before_date, _date(second).encode(), end)
+    until_s = min(second + 1, wall_now + 1 - age_s % 1, wall_now + ttl_s % 1)
+    return Prepared(facts, tier, wall_now, until_s, first, before_id, third, purges, pieces, ends_s)
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,8 @@ from edgecache.ops.gathering import Counted
 from edgecache.ops.modes import Mode
 
 _BEGAN_S = time.time()
+#: To look it up reads files, which takes long enough for hits to notice.
+_VERSION = version("edgecache")
 _STATES = ("up", "trial", "ejected")
 
 
@@ -189,7 +191,7 @@ class Book:
 
     def node(self, lag: Spread, answered: int, mismatches: int, stale: int) -> None:
         """What is the whole worker's. answered: by the fast lane."""
-        self._add("build_info", 1.0, version("edgecache"), f"{sys.version_info.major}.{sys.version_info.minor}")
+        self._add("build_info", 1.0, _VERSION, f"{sys.version_info.major}.{sys.version_info.minor}")
         self._add("workers", 1.0)
         self._add("event_loop_lag_seconds", lag)
         self._add("fast_lane_answers", answered)
