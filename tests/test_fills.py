@@ -109,7 +109,7 @@ async def test_rule_5_another_is_asked_before_the_first_audio_and_nothing_is_spl
 
 async def test_no_audio_in_time_is_the_same_as_none() -> None:
     async with rig() as made:
-        slow = Reply([None, SILENT, None], before=[lambda: made.clock.advance(5.1)])
+        slow = Reply([None, SILENT, Barrier()], before=[lambda: made.clock.advance(5.1)])
         made.clusters.replies = [slow, Reply()]
         _, listener = await made.listen()
         assert bytes(listener.heard) == WAV
