@@ -278,9 +278,12 @@ async def test_tells_nothing_to_whom_it_can_not_trust(certificate: Path, host: s
         assert upstream.requests == []
 
 
-async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_passed() -> None:
+@pytest.mark.parametrize(
+    ("last", "ended"), [(chunk(b""), "whole"), (b"", "stalled")], ids=["and its end", "and no more"]
+)
+async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_passed(last: bytes, ended: str) -> None:
     """This process stands still until shortly after the time, while it reads something else: the line's timer comes before
-    its bytes are read, and is hardly late; what was said meanwhile counts."""
+    its bytes are read, and is hardly late; what was said meanwhile counts, and from then on the time begins anew."""
     loop, parts = asyncio.get_running_loop(), list[bytes]()
     wake, woken = socket.socketpair()
     with wake, woken, socket.create_server(("127.0.0.1", 0)) as listening:
@@ -292,14 +295,18 @@ async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_pa
                 loop.call_later(0.5, wake.send, b"now")
 
         def stand_still() -> None:
-            theirs.send(chunk(b"two") + chunk(b""))
+            theirs.send(chunk(b"two") + last)
             loop.remove_reader(woken)
             time.sleep(0.55)
 
-        async def hear() -> None:
+        async def hear() -> str:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             async with lines.ask("c", order(url), {}) as answer:
-                await answer.pour(take)
+                try:
+                    await answer.pour(take)
+                except UpstreamFault as fault:
+                    return fault.fault.value
+            return "whole"
 
         loop.add_reader(woken, stand_still)
         async with opened(Timeouts(10, 10, between_bytes_s=1.0, total_s=20)) as lines:
@@ -308,5 +315,5 @@ async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_pa
             with theirs:
                 await loop.sock_recv(theirs, 4096)
                 theirs.send(head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked") + chunk(b"one"))
-                await hearing
+                assert await hearing == ended
     assert parts == [b"one", b"two"]

@@ -320,8 +320,8 @@ class Line(asyncio.Protocol):
             self._wake()
 
     def _wait_a_moment(self) -> None:
-        if self._waiter is not None and self._moments >= 0:
-            self._watch(self._loop.time() + MOMENT_S)
+        if self._waiter is not None:  # below 0: something came, and the time was moved on
+            self._watch(self._due_at if self._moments < 0 else self._loop.time() + MOMENT_S)
 
     def _forgives(self) -> bool:
         """Whether it is we who are late, so that what was said meanwhile is still to be read."""

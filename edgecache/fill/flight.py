@@ -370,11 +370,6 @@ class Listener(Reader):
         return self._past(chunk)
 
     @property
-    def behind(self) -> bool:
-        """Whether there is something to take."""
-        return self.position < self._flight.rendering.length
-
-    @property
     def ended(self) -> bool:
         """Whether all was taken and the speech has ended as it should."""
         flight = self._flight
