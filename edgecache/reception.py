@@ -14,6 +14,7 @@ from edgecache.delivery.fastlane import Lane, Ways
 from edgecache.delivery.http import Service
 from edgecache.delivery.listening import Audience
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.streamhead import StreamHeads
 from edgecache.delivery.turn import Means
 from edgecache.delivery.websocket import Sockets
 from edgecache.fill.edge import Edge
@@ -66,6 +67,7 @@ def service(parts: Parts) -> Service:
         sockets=Sockets(_means(parts, ways), parts.gate, parts.readiness),
         report=_reporting(parts, told),
         lane=Lane(ways) if settings.fast_lane.enabled else None,
+        heads=StreamHeads(ways.node, settings.cache.freshness.ttl_s),
         audience=_audience(parts),
         begin_span=ways.begin_span,
     )

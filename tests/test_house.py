@@ -32,6 +32,7 @@ CORE = (
     *("fill/tail.py", "fill/priority.py", "fill/refusal.py", "fill/budget.py", "fill/queue.py", "fill/orphans.py"),
     *("clusters/routing.py", "clusters/recent.py", "clusters/roster.py", "clusters/deadlines.py"),
     *("delivery/memo.py", "delivery/plain.py", "delivery/prepared.py", "delivery/problem.py"),
+    *("delivery/heads.py", "delivery/streamhead.py"),
     *("delivery/accept.py", "delivery/framer.py", "delivery/sse.py", "delivery/protobuf.py"),
     *("delivery/talk.py", "delivery/handshake.py", "delivery/urgency.py"),
     *("clusters/estimate.py", "clusters/health.py", "clusters/selection.py", "clusters/fault.py", "clusters/wire.py"),

@@ -22,8 +22,9 @@ from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery import plain
 from edgecache.delivery.account import worth
-from edgecache.delivery.auth import Caller, Gate, Keyring
+from edgecache.delivery.auth import Gate
 from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
+from edgecache.delivery.heads import Heads, Known
 from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.memo import Memo
 from edgecache.delivery.plain import TRACE_MARK
@@ -84,11 +85,12 @@ class Lane:
         self._requests: Memo[bytes, Seen] = Memo(half_bytes)
         self._said: Memo[tuple[str, bytes, bytes], Said] = Memo(half_bytes)
         self._noted: set[int] = set()
+        self._heads = Heads(ways.gate)
         self._quick: list[tuple[Said, Count, int, Heard]] = []
         self._ids = request_ids()
         self._sheets = Sheets(ways.settings.sheets_bytes)
         #: Reads what was never heard before.
-        self.unheard: Callable[[plain.Plain, Keyring, Caller, bytes], Seen | None] | None = None
+        self.unheard: Callable[[Known, bytes], Seen | None] | None = None
         #: Requests that aiohttp never saw; `settle` first.
         self.answered = 0
 
@@ -233,20 +235,16 @@ class Lane:
 
     def _parse(self, received: bytes, alike: bytes) -> Seen | Awaited | None:
         """alike: under which bytes it is remembered."""
-        found = plain.read(received)
-        if found is None or found.length > self.ways.limits.body_bytes:
+        known = self._heads.read(received)
+        if known is None or known.found.length > self.ways.limits.body_bytes:
             return None
-        ring = self._gate.ring
-        try:
-            caller = ring.admit(found.presented)
-        except ClientError:
-            return None
+        found, ring, caller = known
         missing = found.body_at + found.length - len(received)
         if missing:
             return Awaited(len(received) + missing) if missing > 0 else None
         said = self._said.get((caller.namespace, found.target, received[found.body_at :]))
         if said is None:
-            return None if self.unheard is None else self.unheard(found, ring, caller, received[found.body_at :])
+            return None if self.unheard is None else self.unheard(known, received[found.body_at :])
         request_id = None if found.request_id is None else found.request_id.encode()
         seen = Seen(said, ring, caller, request_id, found.conditions, found.body_at - len(received) + len(alike))
         self._remember(alike, seen)

@@ -100,8 +100,22 @@ def recorded_at(node: str, found: Recorded, method: str, times: Times) -> dict[s
     return headers
 
 
+class Made(NamedTuple):
+    """What differs from one answer with speech that is being made to the next, as text."""
+
+    elapsed_ms: str
+    first_audio_ms: str
+    key: str
+
+
 def forwarded(node: str, live: Live, method: str, elapsed_ms: str, ttl_s: float) -> dict[str, str]:
     """The headers of speech that is being made. ttl_s: how long it will be fresh."""
+    made = Made(elapsed_ms, duration(live.head.first_audio_s * 1000), live.flight.key)
+    return forwarded_at(node, live, method, made, ttl_s)
+
+
+def forwarded_at(node: str, live: Live, method: str, made: Made, ttl_s: float) -> dict[str, str]:
+    """The same, with this and not what the flight says."""
     head = live.head
     asked = f"followed/{head.cluster}" if head.followed else head.cluster
     told = cache_status.forwarded(
@@ -111,11 +125,11 @@ def forwarded(node: str, live: Live, method: str, elapsed_ms: str, ttl_s: float)
         "Content-Type": head.media_type,
         "Cache-Control": cache_control(method),
         "Cache-Status": told,
-        "Server-Timing": f"cache;desc=miss;dur={elapsed_ms}, upstream;dur={head.first_audio_s * 1000:.2f}",
+        "Server-Timing": f"cache;desc=miss;dur={made.elapsed_ms}, upstream;dur={made.first_audio_ms}",
         "X-Accel-Buffering": "no",
     }
     if head.stored:
-        headers["Content-Location"] = AUDIO_PATH + live.flight.key
+        headers["Content-Location"] = AUDIO_PATH + made.key
     return headers
 
 

@@ -34,6 +34,7 @@ from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.said import Said
+from edgecache.delivery.streamhead import StreamHeads
 from edgecache.delivery.urgency import urgency
 from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import protobuf, speeko
@@ -63,6 +64,8 @@ class Service:
     report: Callable[[Outcome], None]
     #: Answers what it can before it comes here; None: it is turned off.
     lane: Lane | None
+    #: Heads of what is told as it is made, in the lane for misses.
+    heads: StreamHeads
     #: Who is imagined to hear each stream.
     audience: Audience
     #: Begins a span within the client's; None: no spans are told.

@@ -15,8 +15,8 @@ import msgspec
 from edgecache.cache.status import Result
 from edgecache.delivery.accept import Way
 from edgecache.delivery.course import Course
-from edgecache.delivery.head import duration, forwarded, recorded
-from edgecache.delivery.prepared import spelled, spelled_stream
+from edgecache.delivery.head import duration, recorded
+from edgecache.delivery.prepared import spelled
 from edgecache.delivery.problem import failure, headers, problem
 from edgecache.delivery.ranges import Reply
 from edgecache.errors import SpeechError
@@ -166,12 +166,11 @@ class Miss(Course):
         if self._gone:
             self._leave()
             return
-        took = duration(self.elapsed_ms())
-        said = forwarded(service.node, live, "POST", took, service.freshness.ttl_s)
+        head = service.heads.head(live, self._clock.monotonic() - self._began_s, self.request_id, self._clock.wall())
         self.listening = service.audience.listening()
         service.tally.streaming[Way.RAW.value] += 1
         self._move(Event.SPEAKS)
-        self._pass_on(spelled_stream(said, self.request_id, self._clock.wall()))
+        self._pass_on(head)
 
     def _refused(self, begun: Begun, error: SpeechError) -> None:
         try:

@@ -8,9 +8,9 @@ not plain speech in one piece, such as long text or what can't be read, is not t
 from typing import TYPE_CHECKING
 
 from edgecache.delivery import plain
-from edgecache.delivery.auth import Caller, Keyring
 from edgecache.delivery.fastlane import id_of
 from edgecache.delivery.framing import forwarding, loop_passed
+from edgecache.delivery.heads import Known
 from edgecache.delivery.longtext import by_sentence
 from edgecache.delivery.miss import Found, Line, Miss
 from edgecache.delivery.said import Said, Seen, Wanted
@@ -41,8 +41,9 @@ class MissLane:
     def __repr__(self) -> str:
         return f"<MissLane {self.taken} taken>"
 
-    def wanted(self, found: plain.Plain, ring: Keyring, caller: Caller, body: bytes) -> Wanted | None:
+    def wanted(self, known: Known, body: bytes) -> Wanted | None:
         """What this request asks for; None: aiohttp is to say."""
+        found, ring, caller = known
         route = _ROUTES.get(found.target)
         if route is None or found.method != "POST":
             return None
@@ -63,7 +64,7 @@ class MissLane:
         if isinstance(seen, Wanted):
             return seen
         found = plain.read(received)
-        return None if found is None else self.wanted(found, seen.ring, seen.caller, received[found.body_at :])
+        return None if found is None else self.wanted(Known(found, seen.ring, seen.caller), received[found.body_at :])
 
     def begin(self, line: Line, wanted: Wanted, began_s: float, looked_for: "Key | None") -> Miss | None:
         """Goes forward with it; its answer is to be begun, and the line is told when it is over. None: it is not for here.

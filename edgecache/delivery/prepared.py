@@ -93,26 +93,20 @@ def _filled(form: tuple[Facts, Tier, Pieces], age_s: float, ends_s: float, wall_
     start, before_age, before_took, before_id, before_date, end = pieces
     ttl_s, second = ends_s - wall_now, floor(wall_now)
     first = b"%b%d%b%d%b" % (start, int(ttl_s), before_age, int(age_s), before_took)
-    third = b"%b%b%b" % (before_date, _date(second).encode(), end)
+    third = b"%b%b%b" % (before_date, date_line(second).encode(), end)
     until_s = min(second + 1, wall_now + 1 - age_s % 1, wall_now + ttl_s % 1)
     return Prepared(facts, tier, wall_now, until_s, first, before_id, third, purges, pieces, ends_s)
 
 
 @lru_cache(maxsize=4)
-def _date(second: int) -> str:
+def date_line(second: int) -> str:
+    """As `Date` has this second."""
     return formatdate(second, usegmt=True)
 
 
 def spelled(reply: Reply, headers: Mapping[str, str], request_id: str, wall_now: float) -> bytes:
     """The head of this reply as it is sent; `headers`: what else is said in it."""
-    return _lines(reply, headers, request_id, _date(floor(wall_now)))
-
-
-def spelled_stream(headers: Mapping[str, str], request_id: str, wall_now: float) -> bytes:
-    """The head of a chunked answer."""
-    lines = [f"{name}: {text}" for name, text in headers.items()]
-    ends = f"Server: {SERVER}\r\nX-Request-Id: {request_id}\r\nTransfer-Encoding: chunked\r\nDate: {_date(floor(wall_now))}"
-    return "\r\n".join(["HTTP/1.1 200 OK", *lines, ends, "", ""]).encode()
+    return _lines(reply, headers, request_id, date_line(floor(wall_now)))
 
 
 def _lines(reply: Reply, headers: Mapping[str, str], request_id: str, date: str) -> bytes:
