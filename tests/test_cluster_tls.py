@@ -132,8 +132,16 @@ class Edge:
             return answer.status
 
     async def faults(self) -> dict[str, str]:
-        upstreams = (await self.daemon.admin("/clusters"))[1]["upstreams"]
-        return {each["name"]: each["last_fault"] for each in upstreams}
+        """What went wrong last, by cluster."""
+        return {each["name"]: each["last_fault"] for each in await self.upstreams()}
+
+    async def upstreams(self) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = (await self.daemon.admin("/clusters"))[1]["upstreams"]
+        return told
+
+    async def metrics(self) -> str:
+        async with self.client.get(f"http://127.0.0.1:{self.daemon.admin_port}/metrics") as answer:
+            return await answer.text()
 
 
 @asynccontextmanager
@@ -194,6 +202,11 @@ async def test_23_whom_tls_can_not_trust_is_told_nothing(tmp_path: Path) -> None
         assert faults.pop("good") == ""
         for name, (_, says) in {**UNTRUSTED, **NO_HANDSHAKE}.items():
             assert says in faults[name], (name, faults[name])
+        counted = {each["name"]: each["faults"] for each in await it.upstreams()}
+        silent = {"good": {}, "falls-silent-in-mid-hello": {"connect": 1}}
+        assert counted == {name: silent.get(name, {"untrusted": 1}) for name in ports}
+        row = 'edgecache_upstream_faults_total{cluster="expired",fault="untrusted",upstream="expired"} 1'
+        assert row in await it.metrics()
 
 
 @pytest.mark.skipif(not ssl.HAS_TLSv1, reason="this OpenSSL has no TLS 1.0")

@@ -274,7 +274,7 @@ async def test_tells_nothing_to_whom_it_can_not_trust(certificate: Path, host: s
         async with opened(tls=trusting(*trusted)) as lines:
             with pytest.raises(UpstreamFault, match="TLS handshake or certificate refused") as met:
                 await heard(lines, f"https://{host}:{upstream.port}")
-            assert met.value.fault is Fault.CONNECT
+            assert met.value.fault is Fault.UNTRUSTED
         assert upstream.requests == []
 
 

@@ -26,7 +26,7 @@ _ADDED = {"instance", "job", "le"}
 #: Told only when something was not stored, was purged, or waited; or when a cluster has been heard often enough.
 RARE = {
     *("edgecache_fills_unstored", "edgecache_upstream_first_audio_seconds", "edgecache_cluster_queue_wait_seconds"),
-    "edgecache_purges",
+    *("edgecache_purges", "edgecache_upstream_faults"),
 }
 #: Nothing listens there: Redis is a tier all the same.
 NO_REDIS = "redis://127.0.0.1:1"

@@ -175,6 +175,8 @@ TOLD: list[tuple[str, UpstreamFault, type[SpeechError], int, str, int | None]] =
     ("trickled", fault(Fault.TRICKLED), UpstreamError, 504, "cluster_too_slow", None),
     ("too long in all", fault(Fault.TOTAL_TIMEOUT), UpstreamError, 504, "cluster_too_slow", None),
     ("unreachable", fault(Fault.CONNECT), UpstreamError, 503, "no_cluster", 1),
+    ("untrusted", fault(Fault.UNTRUSTED), UpstreamError, 503, "no_cluster", 1),
+    ("misled", fault(Fault.MISLED), UpstreamError, 503, "no_cluster", 1),
     ("busy", fault(Fault.BUSY, 429), UpstreamError, 503, "clusters_busy", 1),
     ("busy for 2.1 s", fault(Fault.BUSY, 503, 2.1), UpstreamError, 503, "clusters_busy", 3),
     ("busy for no time", fault(Fault.BUSY, 503, 0.0), UpstreamError, 503, "clusters_busy", 1),

@@ -203,4 +203,6 @@ async def test_24_an_operator_is_told_and_may_allow_it(tmp_path: Path, allowed: 
         assert near.counters.requests == 0
         (said,) = edge.logged("an address of a cluster was refused")
         assert (said["host"], said["reason"]) == ("127.1", why)
-        assert why in (await edge.admin("/clusters"))[1]["upstreams"][0]["last_fault"]
+        (upstream,) = (await edge.admin("/clusters"))[1]["upstreams"]
+        assert why in upstream["last_fault"]
+        assert upstream["faults"] == {"misled": 1}

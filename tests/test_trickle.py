@@ -156,7 +156,7 @@ async def test_18_who_hears_a_trickle_is_told_that_it_broke_and_the_cluster_is_e
                     await drops.heard(answer.content)
             async with client.get(f"http://127.0.0.1:{node.admin_port}/clusters") as told:
                 (upstream,) = (await told.json())["upstreams"]
-            assert (upstream["state"], upstream["failures"]) == ("ejected", 1)
+            assert (upstream["state"], upstream["failures"], upstream["faults"]) == ("ejected", 1, {"trickled": 1})
             assert upstream["last_fault"].startswith("trickled: it gave 0.0 s of sound in ")
             assert node.fills.status()["broken"] == 1
 

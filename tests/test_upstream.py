@@ -412,7 +412,7 @@ async def test_speaks_no_plain_text_to_whom_it_asks_for_tls() -> None:
     async with ScriptedUpstream([whole(AUDIO)], on_connect=refusal) as upstream, opened() as lines:
         with pytest.raises(UpstreamFault) as met:
             await heard(lines, upstream.url.replace("http:", "https:"))
-        assert (met.value.fault, upstream.requests) == (Fault.CONNECT, [])
+        assert (met.value.fault, upstream.requests) == (Fault.UNTRUSTED, [])
 
 
 async def test_waiting_for_our_own_pool_is_not_the_clusters_fault() -> None:

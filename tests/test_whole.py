@@ -42,13 +42,14 @@ def upstream(state: str, in_flight: int, rtt_ms: float | None) -> dict[str, Any]
     counts = {"in_flight": in_flight, "max_in_flight": 8, "chosen": 1, "failures": 0}
     means = {"share": 0.5, "error_rate": 0.0, "warmth": 1.0}
     measures = {"rtt_ms": rtt_ms, "rtt_spread_ms": 1.0, "first_byte_ms": None, "first_audio_ms": None}
-    rest = {"real_time_factor": None, "current": state == "up", "why": state}
+    rest = {"faults": {state: 1}, "real_time_factor": None, "current": state == "up", "why": state}
     return {"name": "syd", "state": state, **counts, **means, **measures, **rest}
 
 
 def test_an_upstream_is_told_as_the_worker_sees_it_that_thinks_worst_of_it() -> None:
     (told,) = whole.upstreams([upstream("up", 2, 10.0), upstream("ejected", 1, 20.0), upstream("up", 0, None)])
     assert (told["state"], told["why"], told["current"]) == ("ejected", "ejected", True)
+    assert told["faults"] == {"up": 2, "ejected": 1}
     assert (told["in_flight"], told["max_in_flight"], told["rtt_ms"], told["share"]) == (3, 24, 15.0, 0.5)
 
 

@@ -15,7 +15,9 @@ from edgecache.clusters.health import MAX_WAIT_S
 class Fault(Enum):
     """What went wrong with an exchange."""
 
-    CONNECT = "connect"  # no connection: refused, unreachable, unresolved, bad certificate, too slow
+    CONNECT = "connect"  # no connection: refused, unreachable, unresolved, too slow
+    UNTRUSTED = "untrusted"  # TLS: a certificate, a name or a version that will not do, or no handshake
+    MISLED = "misled"  # DNS leads where no cluster should be
     FIRST_BYTE_TIMEOUT = "first byte timeout"
     STALLED = "stalled"  # nothing more in mid-body
     TRICKLED = "trickled"  # something, but far too little to listen to

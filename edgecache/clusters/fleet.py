@@ -230,6 +230,7 @@ class Fleet:
         """The outcome that a fault is, noted for the operator."""
         reason = f"{fault.fault.value}: {fault.detail}"
         member.last_fault = reason
+        member.faults[fault.fault] += 1
         if fault.fault is Fault.BUSY:
             wait_s = BUSY_S if fault.retry_after_s is None else fault.retry_after_s
             member.health.told_to_wait(wait_s, self._clock.monotonic())

@@ -3,11 +3,13 @@
 It does not know the others: whether it is slow *for a cluster* is handed in, and who is asked is `selection`'s to say.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from edgecache.clusters.cluster import Cluster, HealthPolicy
 from edgecache.clusters.estimate import Estimate
+from edgecache.clusters.fault import Fault
 from edgecache.clusters.health import Health, State
 from edgecache.clusters.recent import Recent
 from edgecache.clusters.selection import Candidate
@@ -19,7 +21,10 @@ HEARD_STALE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStatus:
-    """One upstream as an operator sees it. None: not measured. share: of the next requests, as things stand."""
+    """One upstream as an operator sees it. None: not measured. share: of the next requests, as things stand.
+
+    faults: requests that came to nothing, by what went wrong; also those that are not its failures, as when it was busy.
+    """
 
     name: str
     cluster: str
@@ -41,6 +46,7 @@ class UpstreamStatus:
     max_in_flight: int
     chosen: int
     failures: int
+    faults: Mapping[str, int]
     back_in_s: float
     last_fault: str
 
@@ -74,6 +80,7 @@ class Member:
     in_flight: int = 0
     chosen: int = 0
     failures: int = 0
+    faults: Counter[Fault] = field(default_factory=Counter)
     last_fault: str = ""
     answered: bool = False
     #: Whom its connections are to.
@@ -136,6 +143,7 @@ class Member:
             max_in_flight=self.most,
             chosen=self.chosen,
             failures=self.failures,
+            faults={fault.name.lower(): many for fault, many in self.faults.items()},
             back_in_s=standing.back_in_s,
             last_fault=self.last_fault,
         )

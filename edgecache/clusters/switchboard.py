@@ -146,14 +146,14 @@ class Switchboard:
         except TimeoutError as error:
             raise LineFault(Fault.CONNECT, "can't connect in time") from error
         except ssl.SSLError as error:
-            raise LineFault(Fault.CONNECT, "TLS handshake or certificate refused") from error
+            raise LineFault(Fault.UNTRUSTED, "TLS handshake or certificate refused") from error
         except Misled as error:
-            raise LineFault(Fault.CONNECT, str(error)) from error
+            raise LineFault(Fault.MISLED, str(error)) from error
         except Unresolved as error:
             raise LineFault(Fault.CONNECT, "its name can't be resolved") from error
         except OSError as error:
             if peer.scheme == "https" and isinstance(error, ENDS_A_HANDSHAKE):
-                raise LineFault(Fault.CONNECT, "the TLS handshake broke off") from error
+                raise LineFault(Fault.UNTRUSTED, "the TLS handshake broke off") from error
             if error.errno in OUR_OWN_LACK:
                 raise LineFault(Fault.BUSY, "this edge has no descriptor left") from error
             raise LineFault(Fault.CONNECT, f"can't connect ({named(error)})") from error

@@ -61,7 +61,7 @@ def _of_fault(fault: UpstreamFault) -> SpeechError:
             return ClientError(status, "refused_by_cluster", f"{where} refused this utterance with {fault.status}.")
         case Fault.FIRST_BYTE_TIMEOUT | Fault.STALLED | Fault.TRICKLED | Fault.TOTAL_TIMEOUT:
             return UpstreamError(504, "cluster_too_slow", f"{where} gave no audio in time.")
-        case Fault.CONNECT:
+        case Fault.CONNECT | Fault.UNTRUSTED | Fault.MISLED:
             return UpstreamError(503, "no_cluster", f"{where} can't be reached.", retry_after_s=1)
         case Fault.BUSY:
             wait_s = max(1, math.ceil(fault.retry_after_s or 1))

@@ -114,6 +114,7 @@ _ALL = (
     _gauge("upstream_requests_in_flight", "Requests it is being asked.", *_UPSTREAM),
     _counter("upstream_requests", "Requests it was asked.", *_UPSTREAM),
     _counter("upstream_failures", "Of these, the ones that failed by its fault.", *_UPSTREAM),
+    _counter("upstream_faults", "Requests that came to nothing there, by what went wrong.", *_UPSTREAM, "fault"),
     _histogram(
         "cluster_queue_wait_seconds", "How long fills waited for room, by the cluster that they got.", "cluster"
     ),

@@ -173,6 +173,8 @@ class Book:
             self._add("upstream_requests_in_flight", each.in_flight, *labels)
             self._add("upstream_requests", each.chosen, *labels)
             self._add("upstream_failures", each.failures, *labels)
+            for fault, many in each.faults.items():
+                self._add("upstream_faults", many, *labels, fault)
         for cluster, spread in connects.items():
             self._add("cluster_connect_seconds", spread, cluster)
 

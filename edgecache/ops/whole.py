@@ -99,7 +99,8 @@ def upstreams(rows: Iterable[Told]) -> list[dict[str, Any]]:
         summed = {name: sum(row[name] for row in alike) for name in _SUMS}
         means = {name: sum(row[name] for row in alike) / len(alike) for name in _MEANS}
         measures = {name: _mean([row[name] for row in alike if row[name] is not None]) for name in _MEASURES}
-        found.append({**worst, **summed, **means, **measures, "current": any(row["current"] for row in alike)})
+        rest = {"current": any(row["current"] for row in alike), "faults": merged([row["faults"] for row in alike])}
+        found.append({**worst, **summed, **means, **measures, **rest})
     return found
 
 
