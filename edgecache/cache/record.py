@@ -43,11 +43,13 @@ class Record:
 
 
 class _Front(msgspec.Struct, frozen=True, gc=False):
-    """What stands before a record's audio. size_bytes: of the whole record."""
+    """What stands before a record's audio, where that begins and ends, and where the record does."""
 
     start: bytes
     bare: Recording
-    size_bytes: int
+    audio_at: int
+    audio_end: int
+    end: int
 
 
 class Records:
@@ -67,25 +69,26 @@ class Records:
     def read(self, key: Key, value: memoryview) -> Record:
         """The record that this is. BrokenRecord: it is none, or none that an answer can be given with."""
         front = self._young.get(key)
-        if front is not None and len(value) == front.size_bytes:
-            audio_at = len(front.start)
-            if bytes(value[:audio_at]) == front.start:
-                if xxhash.xxh3_128_digest(value[:-CHECKSUM_BYTES]) != value[-CHECKSUM_BYTES:]:
-                    raise BrokenRecord("checksum differs")
-                return Record(front.bare, value[audio_at:-CHECKSUM_BYTES])
-        return self._read_whole(key, value)
+        if front is None or len(value) != front.end or bytes(value[: front.audio_at]) != front.start:
+            return self._read_whole(key, value)
+        audio_end = front.audio_end
+        if xxhash.xxh3_128_digest(value[:audio_end]) != value[audio_end:]:
+            raise BrokenRecord("checksum differs")
+        return Record(front.bare, value[front.audio_at : audio_end])
 
     def _read_whole(self, key: Key, value: memoryview) -> Record:
         found = unframe(key, value)
         if not tellable(found.facts):
             raise BrokenRecord("facts that can't stand in an answer's head")
-        audio_at = len(value) - CHECKSUM_BYTES - len(found.audio)
+        end = len(value)
+        audio_at, audio_end = end - CHECKSUM_BYTES - len(found.audio), end - CHECKSUM_BYTES
         start = bytes(value[:audio_at])
         front = self._old.pop(key, None)
         if front is None or front.start != start:
-            front = _Front(start, Recording(key, found.namespace, found.canonical, found.facts, b""), len(value))
+            bare = Recording(key, found.namespace, found.canonical, found.facts, b"")
+            front = _Front(start, bare, audio_at, audio_end, end)
         self._remember(key, front)
-        return Record(front.bare, value[audio_at:-CHECKSUM_BYTES])
+        return Record(front.bare, value[audio_at:audio_end])
 
     def _remember(self, key: Key, front: _Front) -> None:
         before = self._young.pop(key, None)

@@ -55,7 +55,13 @@ class Count:
 
     def add(self, sent_bytes: int, first_byte_s: float, worth: Worth | None = None) -> None:
         """One more, in one write. worth: what it would have cost to have it made."""
-        self.add_alike(1, sent_bytes, first_byte_s, worth)
+        self.exchanges += 1
+        self.sent_bytes += sent_bytes
+        self.first_byte_s += first_byte_s
+        if worth is not None:
+            self.saved += worth.syntheses
+            self.saved_characters += worth.characters
+            self.saved_ms += worth.spoken_ms
         self.buckets[bisect_left(BOUNDS_S, first_byte_s)] += 1
 
     def add_alike(self, many: int, sent_bytes: int, first_byte_s: float, worth: Worth | None) -> None:

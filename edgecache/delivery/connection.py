@@ -101,6 +101,10 @@ class Connection(Bounded):
                 except OSError:
                     sent = 0
                 return None if sent == len(head) + len(body) else self._send_rest(head, body, sent)
+            redis = self._server.redis
+            self._asking = None if redis is None else redis.again(self, data)
+            if self._asking is not None:
+                return self._wait(self._server)
         self.mute = self._at_ease = False
         if lane is None:
             return self._hand_on(data)
@@ -237,9 +241,13 @@ class Connection(Bounded):
         self._asking = None if redis is None else redis.ask(self, seen, received, began_s)
         if self._asking is None:
             return False
-        self._server.asks()
-        self.busy = True
+        self._wait(self._server)
         return True
+
+    def _wait(self, server: "Server") -> None:
+        """Until Redis has answered."""
+        server.asking += 1
+        self.busy, self._at_ease = True, False
 
     def told(self, asking: Asking, answer: Answer | None) -> None:
         """Redis was asked for this, and this is the answer. None: it is another lane's to give, if anybody still waits."""
@@ -261,6 +269,25 @@ class Connection(Bounded):
             self._lane.sent(asking.seen, answer, asking.began_s, asking.received)
         if held:
             self.data_received(held)
+
+    def lent(self, head: bytes, audio: memoryview) -> bytes:
+        """As `told` of a hit, written out. What came meanwhile, to be received when all is told of this."""
+        self._server.asked()
+        self._asking, self.busy = None, False
+        if self.transport is None:
+            return b""
+        self._active_s, sent = self._loop.time(), 0
+        if self._fd >= 0:
+            try:
+                sent = writev(self._fd, (head, audio))
+            except OSError:  # as in `_send`
+                sent = 0
+        self._at_ease = sent == len(head) + len(audio) and not self._half_closed
+        if not self._at_ease:
+            if sent < len(head) + len(audio):
+                self._send_rest(head, audio, sent)
+            self._rest()
+        return self._go_on() if self._held else b""
 
     # The miss lane.
 

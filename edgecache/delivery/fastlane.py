@@ -94,6 +94,11 @@ class Lane:
         #: Requests that aiohttp never saw; `settle` first.
         self.answered = 0
 
+    @property
+    def requests(self) -> Memo[bytes, Seen]:
+        """What was received before."""
+        return self._requests
+
     def __repr__(self) -> str:
         return f"<Lane {self._requests!r} requests, {self._said!r} utterances>"
 
@@ -337,15 +342,16 @@ class Lane:
         answer.count.add(len(answer.body), took_s, answer.worth)
         if isinstance(seen, Wanted):
             self.learn(seen.said, seen.said.route.encode(), seen.body)
-        self._tell(seen, answer, took_s, received)
+        self.tell(seen, answer, took_s, received)
 
     def _tell_again(self, seen: Seen, request_id: str, took_s: float, received: bytes) -> None:
         said = seen.said
         if said.prepared is not None and said.count is not None and said.quick is not None:
             cluster, audio = said.prepared.facts.cluster, said.quick[2].audio
-            self._tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s, received)
+            self.tell(seen, Answer(b"", audio, request_id, cluster, said.count, said.worth), took_s, received)
 
-    def _tell(self, seen: Seen, answer: Answer, took_s: float, received: bytes) -> None:
+    def tell(self, seen: Seen, answer: Answer, took_s: float, received: bytes) -> None:
+        """One line of the access log, if there is one."""
         if self._log is not None:
             self._log(
                 Outcome(

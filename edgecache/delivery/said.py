@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from edgecache.cache.lookup import Asked
+from edgecache.cache.recording import Recording
 from edgecache.cache.status import Worth
 from edgecache.cache.tally import Count
 from edgecache.cache.trace import Trace
@@ -27,6 +28,7 @@ class Said(msgspec.Struct):
     quick: "Quick | None" = None
     #: How long the text is, where it is not known yet what it is worth.
     characters: int = 0
+    lent: "Lent | None" = None
 
 
 #: Hits of one `Quick` since they were last counted: how many, their first bytes' seconds, how many stand on the ladder.
@@ -35,6 +37,11 @@ Heard = list[Any]
 #: What a hit takes that was judged in this second: until when that holds, by the lane's clock, and after how many purges;
 #: where its recording stands, whose canonical utterance and namespace were compared; the head without its gaps.
 Quick = tuple[float, int, Place, tuple[bytes, bytes, bytes], Heard]
+
+
+#: The same of a hit in Redis: of which record, without its audio; until when and after how many purges; the head without
+#: its gaps; where it is counted.
+Lent = tuple[Recording, float, int, tuple[bytes, bytes, bytes], Count]
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -44,9 +44,9 @@ class Server(web.Server):
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
-        self._asking = 0
+        #: For how many requests that aiohttp does not know of Redis is asked.
+        self.asking = 0
         self._answered = asyncio.Event()
-        self._answered.set()
         super().__init__(handle)
 
     def __call__(self) -> Connection:
@@ -67,15 +67,10 @@ class Server(web.Server):
         if not self._open:
             self._empty.set()
 
-    def asks(self) -> None:
-        """Redis is asked for a request that aiohttp does not know of."""
-        self._asking += 1
-        self._answered.clear()
-
     def asked(self) -> None:
-        """Redis has answered."""
-        self._asking -= 1
-        if not self._asking:
+        """Redis has answered one of them."""
+        self.asking -= 1
+        if not self.asking:
             self._answered.set()
 
     async def drain(self) -> None:
@@ -105,4 +100,6 @@ class Server(web.Server):
         for each in self.connections:
             if isinstance(each, Connection):
                 each.let_go()
-        await self._answered.wait()
+        while self.asking:
+            self._answered.clear()
+            await self._answered.wait()

@@ -247,7 +247,7 @@ class Edge:
 
     def fetch(self, key: Key, then: Then) -> bool:
         """Asks Redis; `then` is told what it has, later. False: there is nothing to wait for."""
-        return self._may_have(key) and self._ask(key, then)
+        return self._fills.flight(key) is None and self._tiers.shared and self._ask(key, then)
 
     def fetched(self, asked: Asked, found: Recording | None) -> Verdict:
         """What is to be done with what `fetch` told."""
@@ -327,7 +327,7 @@ class Edge:
             if not heard.done():
                 heard.set_result(found.whole() if isinstance(found, Record) else found)
 
-        return await heard if self._ask(key, told) else self._tiers.at_hand(key)
+        return await heard if self._ask(key, told) else None
 
     def _ask(self, key: Key, then: Then) -> bool:
         """Redis is asked once for all who ask at the same time. False: it is not asked."""

@@ -47,7 +47,7 @@ TRANSITIONS: dict[tuple[BreakerState, BreakerEvent], BreakerState] = {
 class Breaker:
     """One breaker. failures: faults in a row that open it. open_s: how long it stays open before a probe."""
 
-    __slots__ = ("_changes", "_failures", "_open_s", "_opened_at", "faults_in_a_row", "state")
+    __slots__ = ("_changes", "_failures", "_open_s", "_opened_at", "faults_in_a_row", "standing", "state")
 
     def __init__(self, failures: int, open_s: float) -> None:
         self._failures = failures
@@ -56,6 +56,8 @@ class Breaker:
         self._changes = 0
         self.state = BreakerState.CLOSED
         self.faults_in_a_row = 0
+        #: What everybody gets while it is closed; None: `admit` says.
+        self.standing: Permit | None = Permit(0, 0)
 
     def __repr__(self) -> str:
         return f"<Breaker {self.state.value}, {self.faults_in_a_row} faults in a row>"
@@ -67,9 +69,11 @@ class Breaker:
 
     def admit(self, now: float) -> Permit | None:
         """Leave to ask, or None: don't. Whoever gets a permit tells `answered` or `failed` in the end."""
+        if self.standing is not None:
+            return self.standing
         if self.state is BreakerState.OPEN and now - self._opened_at >= self._open_s:
             self._move(BreakerEvent.PROBE)
-        elif self.state is not BreakerState.CLOSED:
+        else:
             return None
         return Permit(self._changes, self.faults_in_a_row)
 
@@ -80,6 +84,7 @@ class Breaker:
         self.faults_in_a_row = 0
         if self.state is BreakerState.HALF_OPEN:
             self._move(BreakerEvent.ANSWER)
+        self._stand()
 
     def failed(self, permit: Permit, now: float) -> None:
         """Redis did not answer, or nothing of use."""
@@ -92,6 +97,10 @@ class Breaker:
         elif self.faults_in_a_row >= self._failures:
             self._move(BreakerEvent.TRIP)
             self._opened_at = now
+        self._stand()
+
+    def _stand(self) -> None:
+        self.standing = Permit(self._changes, self.faults_in_a_row) if self.state is BreakerState.CLOSED else None
 
     def _move(self, event: BreakerEvent) -> None:
         self.state = TRANSITIONS[self.state, event]

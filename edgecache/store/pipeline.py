@@ -36,21 +36,21 @@ Tell = Callable[[Answer], None]
 
 
 class Question:
-    """What is asked, until when, and whom to tell. tell: None once it was told; its reply may still be on its way."""
+    """What is asked, until when, and whom to tell. over: that was told; its reply may still be on its way."""
 
-    __slots__ = ("asked_again", "command", "deadline_s", "tell")
+    __slots__ = ("asked_again", "command", "deadline_s", "over", "tell")
 
     def __init__(self, command: bytes, deadline_s: float, tell: Tell) -> None:
         self.command = command
         self.deadline_s = deadline_s
-        self.tell: Tell | None = tell
-        self.asked_again = False
+        self.tell = tell
+        self.asked_again = self.over = False
 
     def answer(self, answer: Answer) -> None:
-        """Tells who asked, once."""
-        tell, self.tell = self.tell, None
-        if tell is not None:
-            tell(answer)
+        """Tells who asked, once. A value is lent: it is gone when who is told returns."""
+        if not self.over:
+            self.over = True
+            self.tell(answer)
 
 
 class Queue:
@@ -75,7 +75,7 @@ class Queue:
     @property
     def open(self) -> list[Question]:
         """Those that have not been told."""
-        return [question for question in self.questions if question.tell is not None]
+        return [question for question in self.questions if not question.over]
 
     def add(self, question: Question) -> None:
         """The last in the queue."""
@@ -160,9 +160,10 @@ class Line(asyncio.BufferedProtocol):
     def send(self, question: Question) -> None:
         """One more question; it is written with all others of this turn of the loop."""
         self._queue.add(question)
-        if not self._unsent:
+        unsent = self._unsent
+        if not unsent:
             self._call_soon(self._flush)
-        self._unsent.append(question.command)
+        unsent.append(question.command)
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []

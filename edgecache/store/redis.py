@@ -16,6 +16,7 @@ from edgecache.cache.record import Record, Records
 from edgecache.cache.recording import BrokenRecord, Recording, tellable, unframe
 from edgecache.clock import Clock
 from edgecache.errors import SettingsError
+from edgecache.fill.edge import Then
 from edgecache.store.behind import WriteBehind
 from edgecache.store.breaker import Breaker, BreakerState, Permit
 from edgecache.store.connections import Address, Connections, Refusal, Reply, Unanswered
@@ -25,6 +26,8 @@ from edgecache.store.tiers import RedisAccess
 
 #: No rendering is near this large. A larger value is not ours, and is neither checked nor kept.
 MAX_VALUE_BYTES = 64 << 20
+#: So many questions are kept spelled out.
+COMMANDS_AT_MOST = 8192
 #: A probe by hand may take longer than a hit.
 PROBE_TIMEOUT_S = 2.0
 #: Asks for what nobody keeps: that it answers is what is to be known.
@@ -79,6 +82,8 @@ class RedisTier:
         self._breaker = Breaker(access.breaker_failures, access.breaker_open_s)
         self._reads = Pipeline(self.address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
         self._records = Records()
+        self._commands: dict[Key, bytes] = {}
+        self._monotonic = clock.monotonic
         self._writes = Connections(self.address, 1, access.connect_timeout_s)
         self._behind = WriteBehind(access, naming, clock, self._writes)
         self.counters = Counters()
@@ -141,25 +146,35 @@ class RedisTier:
 
     # Recordings.
 
-    def ask_for(self, key: Key, then: Callable[[Record | None], None]) -> bool:
+    def ask_for(self, key: Key, then: Then) -> bool:
         """Asks for the record under this key; `then` is told, within the budget: None for every reason there can be.
 
-        False: Redis is not asked, and `then` is not told.
+        What is still to be written is newer than what Redis has, and told soon. False: Redis is not asked.
         """
-        if self._behind.waiting(key) is not None:
-            return False
-        now_s = self._clock.monotonic()
-        permit = self._admit(now_s)
+        waiting = self._behind.waiting(key)
+        if waiting is not None:
+            asyncio.get_running_loop().call_soon(then, waiting.recording)
+            return True
+        now_s = self._monotonic()
+        permit = self._breaker.standing or self._admit(now_s)
         if permit is None:
             self.counters.skipped += 1
             return False
-        where = self._naming.redis_key(key).encode()
-        command = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
-        self._reads.ask(Question(command, now_s + self._access.budget_s, partial(self._heard, key, permit, then)))
+        self._reads.ask(Look(self._command(key), now_s + self._access.budget_s, then, (self, key, permit)))
         return True
 
+    def _command(self, key: Key) -> bytes:
+        """What asks for this key; the same are asked for again and again."""
+        command = self._commands.get(key)
+        if command is None:
+            if len(self._commands) >= COMMANDS_AT_MOST:
+                self._commands.clear()
+            where = self._naming.redis_key(key).encode()
+            command = self._commands[key] = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
+        return command
+
     def waiting(self, key: Key) -> Recording | None:
-        """What is still to be written under this key, which is newer than what Redis would answer."""
+        """What is still to be written under this key."""
         waiting = self._behind.waiting(key)
         return None if waiting is None else waiting.recording
 
@@ -167,12 +182,12 @@ class RedisTier:
         """The recording under this key, or None, within the budget. Who cancels it leaves; the question goes on."""
         found: asyncio.Future[Recording | None] = asyncio.get_running_loop().create_future()
 
-        def told(record: Record | None) -> None:
+        def told(record: Recording | Record | None) -> None:
             if not found.done():
-                found.set_result(None if record is None else record.whole())
+                found.set_result(record.whole() if isinstance(record, Record) else record)
 
         if not self.ask_for(key, told):
-            found.set_result(self.waiting(key))
+            found.set_result(None)
         return found
 
     def put(self, recording: Recording, lifetime_s: float) -> bool:
@@ -224,17 +239,18 @@ class RedisTier:
         """Waits until nothing waits to be written under this key."""
         await self._behind.written(key)
 
-    def _heard(self, key: Key, permit: Permit, then: Callable[[Record | None], None], answer: Answer) -> None:
-        record = None
-        try:
-            record = self._understood(key, permit, answer)
-        finally:  # whoever waits goes on, even if we are wrong here
-            then(record)
-
-    def _understood(self, key: Key, permit: Permit, answer: Answer) -> Record | None:
+    def heard(self, key: Key, permit: Permit, answer: Answer) -> Record | None:
+        """The record that this answer is, if it is one; everything about it is counted."""
         if isinstance(answer, memoryview):
-            self._answered(permit)
-            return self._checked(key, answer)
+            if permit.fault or permit is not self._breaker.standing:
+                self._answered(permit)
+            try:
+                found = self._records.read(key, answer)
+            except BrokenRecord:
+                self._count_broken(key)
+                return None
+            self.counters.hits += 1
+            return found
         if answer is None:
             self._answered(permit)
             self.counters.misses += 1
@@ -249,15 +265,6 @@ class RedisTier:
             self.counters.faults += 1
             self._failed(permit, answer.why)
         return None
-
-    def _checked(self, key: Key, value: memoryview) -> Record | None:
-        try:
-            found = self._records.read(key, value)
-        except BrokenRecord:
-            self._count_broken(key)
-            return None
-        self.counters.hits += 1
-        return found
 
     def _count_broken(self, key: Key) -> None:
         """Deleted, so that it can be filled again; unless a newer recording is already on its way."""
@@ -337,6 +344,35 @@ class RedisTier:
             said.get("maxmemory_policy"),
             pong_ms,
         )
+
+
+class Look(Question):
+    """One look for a record."""
+
+    __slots__ = ("_of", "_then")
+
+    def __init__(
+        self,
+        command: bytes,
+        deadline_s: float,
+        then: Callable[[Record | None], None],
+        of: tuple[RedisTier, Key, Permit],
+    ) -> None:
+        self.command, self.deadline_s, self._then, self._of = command, deadline_s, then, of
+        self.asked_again = self.over = False
+
+    def answer(self, answer: Answer) -> None:
+        """As any question; but the record is told, and what was lent of it is taken back."""
+        if self.over:
+            return
+        self.over, record = True, None
+        tier, key, permit = self._of
+        try:
+            record = tier.heard(key, permit, answer)
+        finally:  # whoever waits goes on, even if we are wrong here
+            self._then(record)
+            if record is not None:
+                record.audio.release()
 
 
 def parse_info(reply: Reply) -> dict[str, str]:

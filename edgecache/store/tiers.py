@@ -5,7 +5,6 @@ Keeps rules 6 and 7: memory answers at once or not at all; Redis is asked only t
 served: `cache.lookup` judges that.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -84,7 +83,7 @@ class Shared(Protocol):
     async def start(self) -> None: ...
     async def flush(self, timeout_s: float) -> bool: ...
     async def close(self) -> None: ...
-    def ask_for(self, key: Key, then: Callable[[Record | None], None]) -> bool: ...
+    def ask_for(self, key: Key, then: Then) -> bool: ...
     def waiting(self, key: Key) -> Recording | None: ...
     def get(self, key: Key) -> "asyncio.Future[Recording | None]": ...
     def put(self, recording: Recording, lifetime_s: float) -> bool: ...
@@ -130,12 +129,14 @@ class Tiers:
         return self._memory.look(key, self._clock.wall())
 
     def ask(self, key: Key, then: Then) -> bool:
-        """Asks Redis; `then` is told what it has, or memory by then if that is newer. False: it isn't; see `at_hand`.
+        """Asks Redis; `then` is told what it has, or memory by then if that is newer. False: it isn't.
 
         What Redis has is copied to memory; where there is none, `then` is lent it.
         """
         if self._redis is None:
             raise RuntimeError("There is no tier beyond memory: see `shared`.")
+        if not self._memory.max_size_bytes:
+            return self._redis.ask_for(key, then)
         return self._redis.ask_for(key, partial(self._told, self._discards, then))
 
     def at_hand(self, key: Key) -> Recording | None:
@@ -147,10 +148,9 @@ class Tiers:
         """What Redis has, without any effect on what memory keeps."""
         return None if self._redis is None else await self._redis.get(key)
 
-    def _told(self, discards: int, then: Then, found: Record | None) -> None:
-        if found is None or not self._memory.max_size_bytes:
-            return then(found)
-        return then(self._settle(found.whole(), discards))
+    def _told(self, discards: int, then: Then, found: Recording | Record | None) -> None:
+        found = found.whole() if isinstance(found, Record) else found
+        then(None if found is None else self._settle(found, discards))
 
     def _settle(self, found: Recording, discards: int) -> Recording:
         """Copies it to memory, unless it was purged, a newer one was kept meanwhile, or any discarded.
