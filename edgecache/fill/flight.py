@@ -54,9 +54,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 #: A reader is handed at most this much at once, so that one write's time-out means something.
 READ_BYTES = 64 << 10
-#: So many bytes that came in pieces are put together while more come: small pieces of many renderings lie among each other
-#: in memory, and the holes that a whole one leaves are too small for the next.
-GATHERED_BYTES = 128 << 10
+#: So many bytes that came in pieces are put together while more come, and then so many of these: small pieces of many
+#: renderings lie among each other in memory, and the holes that a whole one leaves are too small for the next.
+GATHERED_BYTES, GATHERED_PARTS = 32 << 10, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ class Head:
 class Rendering:
     """The bytes of one upstream response, to be read by position."""
 
-    __slots__ = ("_chunks", "_loose_bytes", "_starts", "_together", "length")
+    __slots__ = ("_chunks", "_loose_bytes", "_parts", "_starts", "_together", "length")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._starts: list[int] = []
-        #: How many of these are put together, and how many bytes are not.
-        self._together = self._loose_bytes = 0
+        #: How many of these are put together, and how many of them only once; how many bytes are not.
+        self._together = self._parts = self._loose_bytes = 0
         self.length = 0
 
     def add(self, chunk: bytes) -> None:
@@ -96,16 +96,23 @@ class Rendering:
                 self._gather()
 
     def _gather(self) -> None:
-        together = self._together
-        self._chunks[together:] = [b"".join(self._chunks[together:])]
-        del self._starts[together + 1 :]
-        self._together, self._loose_bytes = together + 1, 0
+        self._join(self._together)
+        self._parts, self._loose_bytes = self._parts + 1, 0
+        if self._parts == GATHERED_PARTS:
+            self._join(self._together - GATHERED_PARTS)
+            self._parts = 0
+
+    def _join(self, at: int) -> None:
+        """All from there on is one."""
+        self._chunks[at:] = [b"".join(self._chunks[at:])]
+        del self._starts[at + 1 :]
+        self._together = at + 1
 
     def collapse(self) -> bytes:
         """All bytes as one; readers' positions stay right."""
         if len(self._chunks) != 1:
-            self._chunks = [b"".join(self._chunks)]
-            self._starts = [0]
+            self._join(0)
+            self._parts = self._loose_bytes = 0
         return self._chunks[0]
 
     def read(self, position: int) -> bytes:
