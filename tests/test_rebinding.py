@@ -201,6 +201,7 @@ async def test_24_an_operator_is_told_and_may_allow_it(tmp_path: Path, allowed: 
         why = "its name leads to 127.0.0.1 (loopback): not in pool.allow_networks"
         assert (finding["level"], why in finding["told"]) == ("error", True)
         assert near.counters.requests == 0
+        await edge.until(lambda: bool(edge.logged("an address of a cluster was refused")))
         (said,) = edge.logged("an address of a cluster was refused")
         assert (said["host"], said["reason"]) == ("127.1", why)
         (upstream,) = (await edge.admin("/clusters"))[1]["upstreams"]
