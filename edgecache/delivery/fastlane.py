@@ -132,7 +132,7 @@ class Lane:
         until_s, purges, place, (first, second, third), heard = quick
         began_s = self.now()
         if began_s >= until_s or place.gone or purges != self._purges.changes:
-            renewed = None if place.gone else self._renewed(seen.said, place)
+            renewed = None if place.gone else self._renewed(seen.said, place, began_s)
             if renewed is None:
                 return None
             first, second, third = renewed
@@ -173,22 +173,24 @@ class Lane:
         self._quick.append((said, count, len(recording.audio), heard))
         self._warm(heard, recording.audio)
 
-    def _renewed(self, said: Said, place: Place) -> tuple[bytes, bytes, bytes] | None:
+    def _renewed(self, said: Said, place: Place, began_s: float) -> tuple[bytes, bytes, bytes] | None:
         """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
-        ready, wall_now, purges = said.prepared, self._wall(), self._purges.changes
-        if ready is None:
+        ready, quick, wall_now, purges = said.prepared, said.quick, self._wall(), self._purges.changes
+        if ready is None or quick is None:
             return None
-        aged = ready.aged(wall_now) if ready.purges == purges else None
-        if aged is None:
+        times = ready.aged(wall_now) if ready.purges == purges else None
+        if times is None:
             found = self._edge.judged(said.asked, place.recording)
             if found is None:
                 return None
-            aged = ready.renewed(found, wall_now, purges)
-        self._renew(said, aged, place.audio)
+            ready = said.prepared = ready.renewed(found, wall_now, purges)
+            times = ready.first, ready.third, ready.until_s - wall_now
+        first, third, left_s = times
+        head = first, ready.second, third
+        said.quick = began_s + left_s, purges, place, head, quick[4]
         place.asked_for()
-        if said.quick is not None:
-            self._warm(said.quick[4], place.audio)
-        return aged.first, aged.second, aged.third
+        self._warm(quick[4], place.audio)
+        return head
 
     def _renew(self, said: Said, ready: Prepared, audio: bytes) -> None:
         """From now on this is told of the same recording. What is known of its hits stays known."""

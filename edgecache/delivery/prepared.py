@@ -60,12 +60,15 @@ class Prepared(msgspec.Struct, frozen=True):
         """The head of this hit, of which it tells, with the times as they are now."""
         return _filled((self.facts, self.tier, self.pieces), found.age_s, wall_now + found.ttl_s, wall_now, purges)
 
-    def aged(self, wall_now: float) -> "Prepared | None":
-        """The head of the same hit now, if nothing was purged since. None: it may be none any more, and is to be judged."""
+    def aged(self, wall_now: float) -> tuple[bytes, bytes, float] | None:
+        """Its first and last part as of now, and for how long they are true, if nothing was purged since.
+
+        None: it may be no hit any more, and is to be judged.
+        """
         age_s = wall_now - self.facts.made_at
         if age_s < 0 or not self.from_s <= wall_now < self.ends_s:
             return None
-        return _filled((self.facts, self.tier, self.pieces), age_s, self.ends_s, wall_now, self.purges)
+        return _times(self.pieces, age_s, self.ends_s - wall_now, wall_now)
 
     def head(self, elapsed_s: float, request_id: str) -> bytes:
         """The whole head, to the empty line."""
@@ -90,12 +93,20 @@ def prepare(node: str, found: Recorded, method: str, wall_now: float, purges: in
 
 def _filled(form: tuple[Facts, Tier, Pieces], age_s: float, ends_s: float, wall_now: float, purges: int) -> Prepared:
     facts, tier, pieces = form
-    start, before_age, before_took, before_id, before_date, end = pieces
-    ttl_s, second = ends_s - wall_now, floor(wall_now)
-    first = b"%b%d%b%d%b" % (start, int(ttl_s), before_age, int(age_s), before_took)
-    third = b"%b%b%b" % (before_date, date_line(second).encode(), end)
-    until_s = min(second + 1, wall_now + 1 - age_s % 1, wall_now + ttl_s % 1)
-    return Prepared(facts, tier, wall_now, until_s, first, before_id, third, purges, pieces, ends_s)
+    first, third, left_s = _times(pieces, age_s, ends_s - wall_now, wall_now)
+    return Prepared(facts, tier, wall_now, wall_now + left_s, first, pieces[3], third, purges, pieces, ends_s)
+
+
+def _times(pieces: Pieces, age_s: float, ttl_s: float, wall_now: float) -> tuple[bytes, bytes, float]:
+    start, before_age, before_took, _, before_date, end = pieces
+    first = b"%b%d%b%d%b" % (start, ttl_s, before_age, age_s, before_took)
+    third = b"%b%b%b" % (before_date, _date(int(wall_now)), end)
+    return first, third, min(1 - wall_now % 1, 1 - age_s % 1, ttl_s % 1)
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> bytes:
+    return date_line(second).encode()
 
 
 @lru_cache(maxsize=4)
