@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -82,6 +82,8 @@ class Talk:
     said: Sequence[Sequence[Any]]
     does: Sequence[bytes | Do]
     taken: int = 1
+    #: Whether the log has the same of it.
+    logged_alike: bool = True
     changed: dict[str, Any] = field(default_factory=dict)
 
 
@@ -123,7 +125,7 @@ TALKS: dict[str, Talk] = {
     "what is stale is better": Talk([WHOLE, FAILS], [ASKS, E, L, ASKS, E], 2),
     "what is stale is made anew": Talk([WHOLE, WHOLE], [ASKS, E, L, ASKS, E, ASKS, E], 2),
     "there is too much to do": Talk(
-        [SLOW], [F, asks("no"), E, G, asks("no"), E], 3, {"fills": FillLimits(max_flights=1)}
+        [SLOW], [F, asks("no"), E, G, asks("no"), E], 3, changed={"fills": FillLimits(max_flights=1)}
     ),
     # What a client does.
     "two at once": Talk([WHOLE, WHOLE], [ASKS + asks("two"), E, E], 0),
@@ -138,8 +140,8 @@ TALKS: dict[str, Talk] = {
     "no more, as it listens": Talk([SLOW], [ASKS, B, H, G, E, C]),
     "the next and no more": Talk([SLOW, WHOLE], [ASKS, B, asks("two"), H, G, E, E, C], 2),
     "no more, and it breaks off": Talk([[BEGUN + chunk(FIRST), WAIT, FIN]], [ASKS, B, H, G, C]),
-    "gone before it speaks": Talk([[WAIT, *WHOLE]], [ASKS, A, R, G]),
-    "gone before it fails": Talk([[WAIT, *FAILS]], [ASKS, A, R, G]),
+    "gone before it speaks": Talk([[WAIT, *WHOLE]], [ASKS, A, R, G], logged_alike=False),
+    "gone before it fails": Talk([[WAIT, *FAILS]], [ASKS, A, R, G], logged_alike=False),
     "gone as it listens": Talk([SLOW], [ASKS, B, R, G]),
     "joined": Talk([SLOW], [F, asks("else"), B, G, E], 2),
     # What is not taken.
@@ -383,5 +385,8 @@ def told(outcomes: Sequence[Outcome]) -> list[tuple[object, ...]]:
 async def test_a_client_can_not_tell_which_lane_a_miss_took(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     slow, _ = await had(talk, monkeypatch, fast=False)
     fast, taken = await had(talk, monkeypatch, fast=True)
+    if not talk.logged_alike:  # aiohttp keeps who is gone until it would have been answered
+        assert [each[9] for each in fast.told] == ["client_gone"]
+        slow = replace(slow, told=fast.told)
     assert fast == slow
     assert taken == talk.taken

@@ -14,7 +14,8 @@ from edgecache.delivery.miss import TRANSITIONS, Event, Miss, Stage
 from edgecache.demo import tone
 from edgecache.ops import log
 from edgecache.ops.log import Logging
-from tests.houses import House, house
+from tests.houses import PATIENT, House, house, running, settings
+from tests.scripted_upstream import ScriptedUpstream, chunked, reset
 
 if TYPE_CHECKING:
     from edgecache.cache.status import Outcome
@@ -117,3 +118,30 @@ def test_a_miss_that_is_over_stays_so(stage: Stage) -> None:
     assert ((stage, Event.DONE) in TRANSITIONS) == (stage is not Stage.OVER)
     assert all(after is not Stage.WAITING for after in TRANSITIONS.values())
     assert Miss.__slots__
+
+
+async def test_rule_7_nothing_stays_of_clients_that_ask_and_are_gone() -> None:
+    """Their places are free at once, so that there may be any number of them while one speech is waited for."""
+    goes_on = asyncio.Event()
+    async with (
+        asyncio.timeout(HANG_S),
+        ScriptedUpstream([goes_on, chunked(tone.audio({"text": "hi"}))]) as cluster,
+        running(settings(cluster.url, timeouts=PATIENT)) as node,
+    ):
+        assert node._server is not None
+        body = b'{"text":"hi"}'
+        for number in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", node.port)
+            writer.write(b"POST /v1/tts HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            while node.fills.led + node.fills.joined <= number:
+                await asyncio.sleep(0)
+            reset(writer)
+            await node._server._empty.wait()
+        assert (node.fills.led, node.fills.joined) == (1, 19)
+        assert node._server.misses is not None
+        assert node._server.misses.taken == 20
+        [flight] = node.fills._tasks.values()
+        assert flight.readers == 0
+        assert not flight._listeners
+        assert not any(node.tally.under_way.values())
+        goes_on.set()

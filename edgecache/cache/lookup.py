@@ -48,6 +48,8 @@ class Tier(Enum):
 class Reason(Enum):
     """Why a request goes forward (RFC 9211 §2.2)."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     URI_MISS = "uri-miss"
     STALE = "stale"
     REQUEST = "request"

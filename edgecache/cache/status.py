@@ -15,6 +15,8 @@ WARM_UP = "warm-up"
 class Result(Enum):
     """How the cache did, in one word, as metrics have it."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     HIT_MEMORY = "hit_memory"
     HIT_REDIS = "hit_redis"
     STALE = "stale"

@@ -137,7 +137,12 @@ def result(speech: Speech) -> Result:
     """How the cache did, in one word."""
     if isinstance(speech, Recorded):
         return _RECORDED[speech.tier] if speech.forward_status is None else Result.STALE
-    return Result.COLLAPSED if speech.joined else _FORWARDED[speech.reason]
+    return forwarded_result(speech.reason, joined=speech.joined)
+
+
+def forwarded_result(reason: Reason, *, joined: bool) -> Result:
+    """The same of what goes forward."""
+    return Result.COLLAPSED if joined else _FORWARDED[reason]
 
 
 _RECORDED = {Tier.MEMORY: Result.HIT_MEMORY, Tier.REDIS: Result.HIT_REDIS}

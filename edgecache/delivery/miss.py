@@ -15,7 +15,7 @@ import msgspec
 from edgecache.cache.status import Result
 from edgecache.delivery.accept import Way
 from edgecache.delivery.course import Course
-from edgecache.delivery.head import duration, recorded
+from edgecache.delivery.head import duration, forwarded_result, recorded
 from edgecache.delivery.prepared import spelled
 from edgecache.delivery.problem import failure, headers, problem
 from edgecache.delivery.ranges import Reply
@@ -52,6 +52,8 @@ class Line(Protocol):
 class Stage(Enum):
     """How far the answer is."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     WAITING = "waiting"  # nothing is written: it may still become an error
     TELLING = "telling"  # the head is out
     ENDING = "ending"  # all is written, and not all taken
@@ -60,6 +62,8 @@ class Stage(Enum):
 
 class Event(Enum):
     """What happens to it."""
+
+    __hash__ = object.__hash__
 
     SPEAKS = "speaks"  # the first audio is there
     ENDS = "ends"  # the last bytes were written, and the client is behind
@@ -258,9 +262,13 @@ class Miss(Course):
             self._told()
 
     def lost(self) -> None:
-        """It is gone. What would have become of its answer is told when it is known, if none had begun."""
-        if self._stage in (Stage.TELLING, Stage.ENDING):
-            self._leave()
+        """It is gone. Nothing of it stays, not even until there is audio: it may come again and again (rule 7)."""
+        if self._stage is Stage.OVER:
+            return
+        begun = self._found.begun
+        if self._stage is Stage.WAITING and isinstance(begun, Begun):
+            self.result = forwarded_result(begun.reason, joined=begun.joined)
+        self._leave()
 
     def _drop(self) -> None:
         """It has read nothing for too long."""

@@ -10,6 +10,8 @@ from enum import Enum
 class State(Enum):
     """How far it is."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     CLEAR = "clear"
     SUSPECTED = "suspected"  # seen, but not for long enough
     HOLDS = "holds"
@@ -18,6 +20,8 @@ class State(Enum):
 
 class Event(Enum):
     """What was observed; or that the state has lasted for its time."""
+
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
 
     SEEN = "seen"
     GONE = "gone"
