@@ -1,5 +1,7 @@
 """Two edges, one with the fast lane and one without: a client can't tell them apart, whatever it sends and however.
 
+Once with the recordings in memory, once with memory off and the recordings in a Redis that both ask.
+
 Both have the same recordings, keys and clock, and are given the same segments in step. What comes back is compared byte
 for byte, except dates and ids of the edge's own making; so are the fates of the connections, and what the edges say of
 their exchanges in the access log. `tests.scripted_clients` has what is sent.
@@ -16,7 +18,7 @@ import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -41,7 +43,9 @@ from edgecache.ops import log
 from edgecache.ops.log import Logging
 from tests.conftest import LOOP, LOOPS
 from tests.fake_clock import FakeClock
-from tests.houses import cluster, keys_file, settings
+from tests.houses import cluster, keys_file, settings, with_redis
+from tests.redis_houses import written
+from tests.redis_server import RedisServer
 from tests.scripted_clients import ANN, BOB, HI, LARGE, Play, Script, scripts
 
 pytestmark = pytest.mark.net
@@ -52,7 +56,7 @@ SCRIPTS = int(os.environ.get("EDGECACHE_TEST_SCRIPTS") or "100")
 HOLD_S, BEGIN_S, LATE_S = 0.004, 0.008, 0.012
 #: So many turns of the loop without a byte mean that nothing more comes by itself.
 QUIET_TURNS = 12
-#: How long two edges that differ are given to become the same.
+#: How long two edges that differ are given to become the same, since something last came.
 PATIENCE_S = 2.0
 #: Where time is waited for, two edges in one busy process may differ once; lanes that differ do so each time.
 TRIES = 3
@@ -134,6 +138,11 @@ class Twin:
     def lane(self) -> Lane | None:
         assert self.node._server is not None
         return self.node._server.lane
+
+    @property
+    def asks_redis(self) -> bool:
+        """Whether it has no answer yet."""
+        return self.node._redis is not None and self.node._redis._reads.asking > 0
 
     @property
     def told(self) -> list[tuple[object, ...]]:
@@ -239,24 +248,35 @@ class World:
             for line in lines:
                 line.send(segment)
             if play.brisk is None or play.cut != "each" or not script.plainly_framed:
-                await settle(lines if play.reads_at_once else ())
+                await self.settle(*(lines if play.reads_at_once else ()))
             else:
                 await turns(play.brisk)
         for line in lines:
             line.end(play.ending)
 
+    async def settle(self, *lines: Line) -> None:
+        """Until the edges have nothing more to say by themselves, nor Redis to them."""
+        quiet = 0
+        while quiet < QUIET_TURNS:
+            await asyncio.sleep(0)
+            moved = [line.pump() for line in lines]
+            quiet = 0 if any(moved) or any(twin.asks_redis for twin in self.twins) else quiet + 1
+
     async def _same(self, slow: Line, fast: Line, waits: bool) -> None:
         """Returns when nothing more comes, or too late."""
-        await settle((slow, fast))
+        await self.settle(slow, fast)
         if waits:
             await asyncio.sleep(LATE_S)
-            await settle((slow, fast))
+            await self.settle(slow, fast)
         began_s = asyncio.get_running_loop().time()
         while fast.heard != slow.heard or self.fast.told != self.slow.told:
             if asyncio.get_running_loop().time() - began_s > PATIENCE_S:
                 return
+            before = len(slow.got), len(fast.got)
             await asyncio.sleep(LATE_S)
-            await settle((slow, fast))
+            await self.settle(slow, fast)
+            if before != (len(slow.got), len(fast.got)):
+                began_s = asyncio.get_running_loop().time()
 
     async def _gone(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -270,21 +290,15 @@ async def turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
-async def settle(lines: tuple[Line, ...]) -> None:
-    """Until the edges have nothing more to say by themselves."""
-    quiet = 0
-    while quiet < QUIET_TURNS:
-        await asyncio.sleep(0)
-        moved = [line.pump() for line in lines]
-        quiet = 0 if any(moved) else quiet + 1
-
-
 # The two edges.
 
 
 @asynccontextmanager
-async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> AsyncIterator[World]:
-    """Two edges with the same recordings: ann's of long ago, bob's of a little later. Without keys, they are anyone's."""
+async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool, redis: str = "") -> AsyncIterator[World]:
+    """Two edges with the same recordings: ann's of long ago, bob's of a little later. Without keys, they are anyone's.
+
+    redis: where they are; empty: in memory.
+    """
     patch.setattr(connection, "HOLD_S", HOLD_S)
     patch.setattr(connection, "BEGIN_S", BEGIN_S)
     patch.setattr(fastlane, "HOT_HITS", 0)  # the large one goes out without a copy
@@ -298,7 +312,9 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> As
         async def twin(*, fast: bool) -> Twin:
             outcomes: list[Outcome] = []
             patch.setattr(log, "access", outcomes.append)
-            changed = {"auth": auth, "fast_lane": FastLane(enabled=fast), "log": Logging(access=True)}
+            changed: dict[str, Any] = {"auth": auth, "fast_lane": FastLane(enabled=fast), "log": Logging(access=True)}
+            if redis:
+                changed["cache"] = with_redis(redis, memory_bytes=0, lease="off")
             node = Node(settings(origin.url, probing=Probing(interval_s=3600.0, timeout_s=0.5), **changed), clock)
             stack.push_async_callback(node.close)
             await node.start()
@@ -318,8 +334,9 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool) -> As
 
 
 async def record(of: World) -> None:
-    """One edge hears it from the cluster, the other is given the same recordings."""
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{of.slow.node.port}") as client:
+    """One edge hears it from the cluster, the other has the same recordings."""
+    slow, fast = (twin.node for twin in of.twins)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{slow.port}") as client:
         for api_key, made_s in ((ANN, ANNS_S), (BOB, BOBS_S)):
             of.clock.now = made_s
             for name, body in (("hi", HI), ("large", LARGE)):
@@ -328,11 +345,15 @@ async def record(of: World) -> None:
                         assert answer.status == 200
                         await answer.read()
                 where = answer.headers["Content-Location"].rpartition("/")[2]
-                recording = of.slow.node._memory.look(Key(where), made_s)
-                assert recording is not None
-                of.fast.node._memory.put(recording, float("inf"), made_s)
+                if slow._redis is not None:
+                    await written(slow)
+                else:
+                    recording = slow._memory.look(Key(where), made_s)
+                    assert recording is not None
+                    fast._memory.put(recording, float("inf"), made_s)
                 of.known.setdefault(name.encode() if api_key == ANN else b"bob", where.encode())
-                of.known.setdefault(b"etag" if name == "hi" else b"large etag", recording.facts.etag.encode())
+                etag = answer.headers["ETag"].strip('"').encode()
+                of.known.setdefault(b"etag" if name == "hi" else b"large etag", etag)
     of.known[b"ann"] = of.known.pop(b"hi")
 
 
@@ -359,18 +380,52 @@ def count(of: World, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lane, "again", counted_again)
     patch.setattr(lane, "sent", counted_sent)
     patch.setattr(lane, "_parse", counted_parse)
+    assert of.fast.node._server is not None
+    redis = of.fast.node._server.redis
+    assert redis is not None
+    lend = redis.lend
+
+    def counted_lend(*args: Any) -> bool:
+        lent = lend(*args)
+        of.fast_answers += lent
+        of.answered_again += lent
+        return lent
+
+    patch.setattr(redis, "lend", counted_lend)
 
 
 # The tests.
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["keys", "open"])
+KEYS = pytest.mark.parametrize("keys", [True, False], ids=["keys", "open"])
+
+
+@KEYS
 def test_a_client_can_not_tell_the_lanes_apart(
     keys: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    compared(world(tmp_path, monkeypatch, keys=keys))
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@KEYS
+@pytest.mark.redis
+def test_a_client_can_not_tell_the_lanes_apart_when_hits_come_out_of_redis(
+    keys: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    redis_server: RedisServer,
+) -> None:
+    compared(world(tmp_path, monkeypatch, keys=keys, redis=redis_server.url))
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+def compared(of: AbstractAsyncContextManager[World]) -> None:
+    """With as many scripts as are wanted."""
     with asyncio.Runner(debug=LOOP == "debug", loop_factory=LOOPS[LOOP]) as runner:
         stack = AsyncExitStack()
-        made = runner.run(stack.enter_async_context(world(tmp_path, monkeypatch, keys=keys)))
+        made = runner.run(stack.enter_async_context(of))
         try:
 
             @hypothesis_settings(max_examples=SCRIPTS, deadline=None)
@@ -383,4 +438,3 @@ def test_a_client_can_not_tell_the_lanes_apart(
             assert made.answered_again > 0
         finally:
             runner.run(stack.aclose())
-    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]

@@ -152,3 +152,21 @@ async def test_age_goes_on_and_what_is_stale_is_served_if_no_cluster_answers(red
         told = await line.ask(post())
         assert "fwd=stale; fwd-status=" in told.cache
         assert told.body == body
+
+
+async def test_what_is_still_to_be_written_is_a_hit_already(redis_server: RedisServer) -> None:
+    cache = with_redis(redis_server.url, memory_bytes=0, budget_s=0.05, write_timeout_s=20.0, lease="off")
+    async with talking(cache=cache) as line:
+        redis_server.stop()
+        try:
+            first = await line.ask(post())
+            assert "fwd=uri-miss" in first.cache
+            await line.node.fills.drain()
+            before = answered(line.node)
+            for _ in range(3):
+                told = await line.ask(post())
+                assert "; hit; " in told.cache
+                assert told.body == first.body
+            assert answered(line.node) > before
+        finally:
+            redis_server.go_on()
