@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.fill.flight import Flight, Head, Reader
+from edgecache.fill.flight import Flight, Head, Listener
 from edgecache.measures.lag import Lag
 from edgecache.measures.playback import LEAST_GAP_S, Cause, Playback, Played
 from tests.test_flight import KEY
@@ -107,20 +107,20 @@ def test_playing_and_silence_make_up_the_time_without_a_cushion(steps: list[tupl
     assert sum(told.gaps.values()) <= told.pieces
 
 
-async def test_a_reader_knows_how_long_its_pieces_speak() -> None:
+def test_a_listener_knows_how_long_its_pieces_speak() -> None:
     flight = Flight(KEY)
     flight.add(bytes(1000))
     flight.heard(1.0, 5.0)
     flight.audible(Head("audio/wav", "c0", 0.1, 0.2, stored=True))
-    early, late = Reader(flight), Reader(flight)
-    await early.read()
+    early, late = (Listener(flight, lambda: None) for _ in range(2))
+    early.take()
     first_s = early.audio_s
     flight.add(bytes(1000))
     flight.heard(3.0, 6.0)
-    await early.read()
+    early.take()
 
     assert (first_s, first_s + early.audio_s, flight.arrived_s) == (1.0, 3.0, 6.0)
-    assert len(await late.read()) + len(await late.read()) == early.position == 2000
+    assert len(late.take()) + len(late.take()) == early.position == 2000
     assert late.audio_s == pytest.approx(1.5)
 
 

@@ -24,6 +24,8 @@ from edgecache.errors import SpeechError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from edgecache.delivery.listening import Listening
+
 #: A write of more than this says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
 
@@ -120,16 +122,22 @@ class Exchange(Course):
             await answer.write(chunk)
         self._sent_bytes += len(chunk)
 
-    async def _pass_on(self, chunk: bytes) -> None:
-        """One chunk of a chunked answer whose head is out, past aiohttp: it costs a timer only if the client is behind."""
+    def put(self, chunk: bytes) -> bool:
+        """One chunk of a chunked answer whose head is out, past aiohttp. False: the client is behind; next is `room`."""
         transport = self.request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("The client is gone.")
         transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         if self.request.protocol.writing_paused:
-            with self.patience():
-                await self.request.writer.drain()
+            return False
         self._sent_bytes += len(chunk)
+        return True
+
+    async def room(self, chunk_bytes: int) -> None:
+        """The client has made room for the last chunk, which was of so many bytes."""
+        with self.patience():
+            await self.request.writer.drain()
+        self._sent_bytes += chunk_bytes
 
     async def _end(self, answer: web.StreamResponse, last: bytes | memoryview = b"") -> None:
         """The end, in one write with the last bytes and, where nothing was written yet, the head."""
@@ -159,13 +167,16 @@ class Exchange(Course):
 class Stream:
     """A chunked answer under way."""
 
-    __slots__ = ("_answer", "_begun", "_chunked", "_exchange")
+    __slots__ = ("_answer", "_begun", "_chunked", "_exchange", "_listening", "_put_bytes")
 
     def __init__(self, exchange: Exchange, answer: web.StreamResponse, *, chunked: bool) -> None:
         self._exchange = exchange
         self._answer = answer
         self._begun = False
         self._chunked = chunked
+        #: Of what was put last: how much, and who is imagined to hear it.
+        self._put_bytes = 0
+        self._listening: Listening | None = None
 
     @property
     def answer(self) -> web.StreamResponse:
@@ -177,13 +188,34 @@ class Stream:
 
         ConnectionError: the client is gone, or reads nothing.
         """
+        if self._begun and self._chunked:
+            if not self.put(chunk, audio_s, arrived_s):
+                await self.room()
+            return
+        self._begun = True
+        listening = self._hand(audio_s, arrived_s)
+        await self._exchange._write(self._answer, chunk)
+        if listening is not None:
+            listening.taken()
+
+    def put(self, chunk: bytes, audio_s: float, arrived_s: float) -> bool:
+        """The same without waiting, of a chunked answer that has begun. False: the client is behind; next is `room`."""
+        listening = self._hand(audio_s, arrived_s)
+        if not self._exchange.put(chunk):
+            self._put_bytes, self._listening = len(chunk), listening
+            return False
+        if listening is not None:
+            listening.taken()
+        return True
+
+    async def room(self) -> None:
+        """The client has made room for what was put last. ConnectionError: it is gone, or reads nothing."""
+        await self._exchange.room(self._put_bytes)
+        if self._listening is not None:
+            self._listening.taken()
+
+    def _hand(self, audio_s: float, arrived_s: float) -> "Listening | None":
         listening = self._exchange.listening if audio_s > 0 else None
         if listening is not None:
             listening.hand(audio_s, arrived_s)
-        if self._begun and self._chunked:
-            await self._exchange._pass_on(chunk)
-        else:
-            self._begun = True
-            await self._exchange._write(self._answer, chunk)
-        if listening is not None:
-            listening.taken()
+        return listening

@@ -33,6 +33,7 @@ from edgecache.delivery.listening import Audience
 from edgecache.delivery.longtext import LongAnswer, by_sentence, may_be_whole
 from edgecache.delivery.ranges import Conditions, narrowed
 from edgecache.delivery.readiness import Readiness
+from edgecache.delivery.relay import relay
 from edgecache.delivery.said import Said
 from edgecache.delivery.streamhead import StreamHeads
 from edgecache.delivery.urgency import urgency
@@ -40,7 +41,6 @@ from edgecache.delivery.websocket import Sockets
 from edgecache.dialects import protobuf, speeko
 from edgecache.errors import ClientError, SpeechError
 from edgecache.fill.edge import Edge, Live, Recorded, Speech, Wish
-from edgecache.fill.flight import Reader
 from edgecache.fill.longform import LongText
 from edgecache.fill.telling import Telling
 from edgecache.speech.utterance import Utterance
@@ -318,11 +318,10 @@ class Http:
             # HTTP/1.0 can't tell a broken end from an end: all of it, or an error.
             with live.flight.reading():
                 return await exchange.send(200, headers, await live.flight.whole())
-        exchange.listening, reader = self._service.audience.listening(), Reader(live.flight)
+        exchange.listening = self._service.audience.listening()
         with live.flight.reading(), self._streaming(exchange):
             async with exchange.stream(headers) as stream:
-                while chunk := await reader.read():
-                    await stream.write(chunk, reader.audio_s, live.flight.arrived_s)
+                await relay(live.flight, stream)
         return stream.answer
 
     # Health.

@@ -6,7 +6,7 @@ It does not know clusters, tiers or HTTP.
 
 Theory. The one writer (the fill) adds bytes and then says how it ended. A reader holds nothing but a position. Nobody
 queues bytes for anybody, so a reader that stalls costs no memory beyond the rendering that all share. There are two ways to
-read: a task waits (`Reader.read`), which costs it a turn of the event loop; or a callback is called in the very turn in
+read: a task waits (`Flight.read`), which costs it a turn of the event loop; or a callback is called in the very turn in
 which the bytes came (`Listener`), which is for whoever can write them out there and then.
 """
 
@@ -315,35 +315,7 @@ class Flight:
             self._waiters.discard(waiter)
 
 
-class Reader:
-    """A task's way through a flight. audio_s: about how long the last piece speaks, 0 where its bytes do not say."""
-
-    __slots__ = ("_flight", "_spoken_s", "audio_s", "position")
-
-    def __init__(self, flight: Flight) -> None:
-        self._flight = flight
-        self._spoken_s = 0.0
-        self.position = 0
-        self.audio_s = 0.0
-
-    async def read(self) -> bytes:
-        """The next piece; empty at the end. SpeechError: it broke off."""
-        return self._past(await self._flight.read(self.position))
-
-    def _past(self, chunk: bytes) -> bytes:
-        flight = self._flight
-        if not chunk:
-            self.audio_s = 0.0
-            return chunk
-        self.position = position = self.position + len(chunk)
-        # Speech is taken for as dense here as it is on the whole so far; what was guessed wrongly is made up for later.
-        audio_s = flight.heard_s * position / flight.rendering.length - self._spoken_s
-        self.audio_s = audio_s = audio_s if audio_s > 0 else 0.0
-        self._spoken_s += audio_s
-        return chunk
-
-
-class Listener(Reader):
+class Listener:
     """A reader that is called instead of waiting, in the turn of the event loop in which there is something new.
 
     `told` is called with nothing, by the fill itself: when the first audio is there, when more of it is, and when the flight
@@ -352,12 +324,17 @@ class Listener(Reader):
 
     There is no queue, so flow control is not to take: who can't write now takes nothing, and takes what is there by itself
     when it can again. It counts as a reader until it is closed, which it must be once, also if the flight is over.
+
+    audio_s: about how long the last piece speaks, 0 where its bytes do not say.
     """
 
-    __slots__ = ("_closed", "told")
+    __slots__ = ("_closed", "_flight", "_spoken_s", "audio_s", "position", "told")
 
     def __init__(self, flight: Flight, told: Callable[[], None]) -> None:
-        super().__init__(flight)
+        self._flight = flight
+        self._spoken_s = 0.0
+        self.position = 0
+        self.audio_s = 0.0
         self.told = told
         self._closed = False
         flight.enter(self)
@@ -371,10 +348,18 @@ class Listener(Reader):
         flight = self._flight
         if flight.state is State.ASKING:
             return b""
-        chunk = flight.rendering.read(self.position)
-        if not chunk and flight.error is not None:
-            raise flight.refusal()
-        return self._past(chunk)
+        chunk, length = flight.rendering.read(self.position), flight.rendering.length
+        if not chunk:
+            if flight.error is not None:
+                raise flight.refusal()
+            self.audio_s = 0.0
+            return chunk
+        self.position = position = self.position + len(chunk)
+        # Speech is taken for as dense here as it is on the whole so far; what was guessed wrongly is made up for later.
+        audio_s = flight.heard_s * position / length - self._spoken_s
+        self.audio_s = audio_s = audio_s if audio_s > 0 else 0.0
+        self._spoken_s += audio_s
+        return chunk
 
     @property
     def ended(self) -> bool:
