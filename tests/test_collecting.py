@@ -8,7 +8,7 @@ import pytest
 from edgecache.ops.collecting import BACKSTOP, WORTH, Collecting
 
 #: What lives on makes a collection of the middle generation worth while; so much of it, one.
-MIDDLE = 700 * 11
+MIDDLE = 700 * 13
 
 
 class Circle:

@@ -31,7 +31,7 @@ from tests.scripted_upstream import (
 
 #: Long against a busy machine, short against a test's patience; tests of one time-out shorten that one.
 PATIENT = Timeouts(connect_s=10, first_byte_s=10, between_bytes_s=10, total_s=20)
-SHORT_S = 0.05
+SHORT_S = 0.3
 AUDIO = b"RIFF" + bytes(96)
 
 
