@@ -295,6 +295,33 @@ async def test_a_new_second_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatc
         assert rendered == 1
 
 
+async def test_a_hit_that_took_long_says_so_and_keeps_its_head() -> None:
+    class Slow(FakeClock):
+        """Time goes by whenever it is asked for."""
+
+        step_s = 0.0
+
+        def monotonic(self) -> float:
+            self.now += self.step_s
+            return self.now
+
+    clock = Slow()
+    async with talking(clock) as line:
+        clock.advance(0.5)  # in mid-second
+        await line.known(post())
+        swift = await line.ask(*[post()] * 3)
+        clock.step_s = 0.0071
+        slow = await line.ask(post())
+        clock.step_s = 0.0
+        assert [each.headers["Server-Timing"].partition(", ")[0] for each in (swift, slow)] == [
+            "cache;desc=memory;dur=0.00",
+            "cache;desc=memory;dur=7.10",
+        ]
+        for name in {*swift.headers} - {"Server-Timing", "X-Request-Id"}:
+            assert slow.headers[name] == swift.headers[name]
+        assert slow.headers["X-Request-Id"] != swift.headers["X-Request-Id"]
+
+
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 async def test_a_purge_is_heard_in_the_same_second_and_in_the_next(kind: str) -> None:
     clock = FakeClock()

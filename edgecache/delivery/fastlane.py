@@ -129,35 +129,41 @@ class Lane:
         quick = seen.said.quick
         if quick is None or seen.ring is not self._gate.ring or seen.conditions is not None or self._readiness.draining:
             return None
-        until_s, purges, place, (first, second, third), heard = quick
+        until_s, purges, place, (begin, end), heard = quick
         began_s = self.now()
         if began_s >= until_s or place.gone or purges != self._purges.changes:
             renewed = None if place.gone else self._renewed(seen.said, place, began_s)
             if renewed is None:
                 return None
-            first, second, third = renewed
+            begin, end = renewed
         if not place.touched:
             place.touched = True
         audio = place.audio
         took_s = self.now() - began_s
         heard[0] += 1
         heard[1] += took_s
-        took = _AT_ONCE if took_s < AT_ONCE_S else self._late(seen, heard, took_s)
+        if took_s >= AT_ONCE_S:
+            begin = self._late(seen, heard, took_s, begin)
         block, digits = seen.request_id, b""
         if block is None:  # as `Ids.take`
             ids = self._ids
             ids.last = last = ids.last + 1
-            block, digits = (ids.block, LAST_DIGITS[last]) if last < 1000 else ids.renewed()
+            if last < 1000:
+                block, digits = ids.block, LAST_DIGITS[last]
+            else:
+                block, digits = ids.renewed()
         if self._log is not None:
             self._tell_again(seen, (block + digits).decode(), took_s, received)
-        return b"".join((first, took, second, block, digits, third)), audio, heard[3]
+        return b"".join((begin, block, digits, end)), audio, heard[3]
 
-    def _late(self, seen: Seen, heard: "Heard", took_s: float) -> bytes:
-        """How long it took, as text; it stands on a rung of its own."""
-        if took_s > BOUNDS_S[0] and seen.said.count is not None:
+    def _late(self, seen: Seen, heard: "Heard", took_s: float, begin: bytes) -> bytes:
+        """The begin of the head with how long it took; it stands on a rung of its own."""
+        said = seen.said
+        if took_s > BOUNDS_S[0] and said.count is not None:
             heard[2] += 1
-            seen.said.count.buckets[bisect_left(BOUNDS_S, took_s)] += 1
-        return spelled_duration(took_s)
+            said.count.buckets[bisect_left(BOUNDS_S, took_s)] += 1
+        behind = b"" if said.prepared is None else said.prepared.second
+        return begin[: -len(_AT_ONCE + behind)] + spelled_duration(took_s) + behind
 
     def _quicken(self, said: Said, ready: Prepared, recording: Recording, count: Count) -> None:
         """From now on `again` answers with this head, for as long as it is true and the recording stands in memory."""
@@ -168,12 +174,12 @@ class Lane:
             self.settle()
         until_s = self.now() + ready.until_s - self._wall()
         heard: Heard = [0, 0.0, 0, None, 0.0]
-        head = ready.first, ready.second, ready.third
+        head = ready.first + _AT_ONCE + ready.second, ready.third
         said.quick = until_s, ready.purges, place, head, heard
         self._quick.append((said, count, len(recording.audio), heard))
         self._warm(heard, recording.audio)
 
-    def _renewed(self, said: Said, place: Place, began_s: float) -> tuple[bytes, bytes, bytes] | None:
+    def _renewed(self, said: Said, place: Place, began_s: float) -> tuple[bytes, bytes] | None:
         """Another second: the head of the same recording, if it still is a hit, with the times as they are now."""
         ready, quick, wall_now, purges = said.prepared, said.quick, self._wall(), self._purges.changes
         if ready is None or quick is None:
@@ -186,7 +192,7 @@ class Lane:
             ready = said.prepared = ready.renewed(found, wall_now, purges)
             times = ready.first, ready.third, ready.until_s - wall_now
         first, third, left_s = times
-        head = first, ready.second, third
+        head = first + _AT_ONCE + ready.second, third
         said.quick = began_s + left_s, purges, place, head, quick[4]
         place.asked_for()
         self._warm(quick[4], place.audio)
@@ -198,7 +204,7 @@ class Lane:
         if quick is not None:
             until_s = self.now() + ready.until_s - ready.from_s
             same = not quick[2].gone and quick[2].audio is audio
-            head = ready.first, ready.second, ready.third
+            head = ready.first + _AT_ONCE + ready.second, ready.third
             said.quick = (until_s, ready.purges, quick[2], head, quick[4]) if same else None
 
     def _warm(self, heard: Heard, audio: bytes) -> None:

@@ -35,8 +35,9 @@ class Said(msgspec.Struct):
 #: And the sheet of its audio, or None, and until when it has it at least.
 Heard = list[Any]
 #: What a hit takes that was judged in this second: until when that holds, by the lane's clock, and after how many purges;
-#: where its recording stands, whose canonical utterance and namespace were compared; the head without its gaps.
-Quick = tuple[float, int, Place, tuple[bytes, bytes, bytes], Heard]
+#: where its recording stands, whose canonical utterance and namespace were compared; the head up to the request's id, as if
+#: it took no time, and behind that.
+Quick = tuple[float, int, Place, tuple[bytes, bytes], Heard]
 
 
 #: The same of a hit in Redis: of which record, without its audio; until when and after how many purges; the head without
