@@ -307,8 +307,8 @@ async def test_a_hit_that_took_long_says_so_and_keeps_its_head() -> None:
 
     clock = Slow()
     async with talking(clock) as line:
-        clock.advance(0.5)  # in mid-second
         await line.known(post())
+        clock.advance(0.5)  # in mid-second
         swift = await line.ask(*[post()] * 3)
         clock.step_s = 0.0071
         slow = await line.ask(post())
