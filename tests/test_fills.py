@@ -1,9 +1,9 @@
 """Fills: how each ends, whom it asks, what clients are told, and what there is room for (rules 2, 3, 5, 7)."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.selection import NoneLeft

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
+import msgspec
+
 from edgecache.cache.lookup import Asked
 from edgecache.cache.recording import Facts, Recording, etag
 from edgecache.cache.tags import TooMany, tags
@@ -55,8 +57,7 @@ class Clusters(Protocol):
     def on_room(self, told: Callable[[], None]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What a fill is to get, and what is to be done with it."""
 
     asked: Asked

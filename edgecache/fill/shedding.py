@@ -83,8 +83,9 @@ class _Measure:
 
     def refuses(self, priority: Priority) -> Holding | None:
         """What keeps a fill of this priority from being begun."""
-        later = self.held_later if priority > Priority.INTERACTIVE else self.held_all
-        return next((each for each in (self.held_all, later) if each.holds), None)
+        if self.held_all.holds:
+            return self.held_all
+        return self.held_later if priority > Priority.INTERACTIVE and self.held_later.holds else None
 
 
 class Shedding:

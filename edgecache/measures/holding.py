@@ -62,6 +62,8 @@ class Holding:
 
     def observe(self, seen: bool, now: float) -> bool:
         """Whether it holds, with what is seen now."""
+        if not seen and self.state is State.CLEAR:  # as the table has it; nearly always so
+            return False
         self._move(Event.SEEN if seen else Event.GONE, now)
         needed_s = {State.SUSPECTED: self.rise_s, State.EASING: self.fall_s}.get(self.state)
         if needed_s is not None and now - self._since_s >= needed_s:

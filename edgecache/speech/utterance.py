@@ -11,8 +11,9 @@ Text is kept to the code point: no trimming, no case folding, no Unicode normali
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from edgecache.errors import ClientError
 
@@ -29,8 +30,7 @@ _TEXT = ord("s")
 _FLOAT = struct.Struct(">d")
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
+class Utterance(msgspec.Struct, frozen=True):
     """Speech that is asked for. `fields` always has `text`; a dialect has filled in its defaults."""
 
     fields: Mapping[str, Value]
