@@ -103,8 +103,10 @@ class Connection(Bounded):
                 return None if sent == len(head) + len(body) else self._send_rest(head, body, sent)
             redis = self._server.redis
             self._asking = None if redis is None else redis.again(self, data)
-            if self._asking is not None:
-                return self._wait(self._server)
+            if self._asking is not None:  # as `_wait`
+                self._server.asking += 1
+                self.busy, self._at_ease = True, False
+                return None
         self.mute = self._at_ease = False
         if lane is None:
             return self._hand_on(data)

@@ -170,6 +170,7 @@ class Edge:
         self.purges = fills.purges
         #: What memory has, still to be judged; where it stands, for who judged it before; how often that was heard.
         self.peek, self.place, self.heard = tiers.peek, tiers.place, tiers.heard
+        self._ask_tiers = tiers.ask
         self.counters = Counters()
 
     def asked(self, wish: Wish) -> Asked:
@@ -336,7 +337,7 @@ class Edge:
             waiting.append(then)
             return True
         self._finding[key] = [then]
-        if not self._tiers.ask(key, partial(self._tell, key)):
+        if not self._ask_tiers(key, partial(self._tell, key)):
             del self._finding[key]
             return False
         return True

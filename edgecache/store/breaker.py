@@ -79,7 +79,7 @@ class Breaker:
 
     def answered(self, permit: Permit) -> None:
         """Redis answered."""
-        if permit.change != self._changes:
+        if permit.change != self._changes or self.steady:
             return
         self.faults_in_a_row = 0
         if self.state is BreakerState.HALF_OPEN:

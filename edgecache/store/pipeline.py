@@ -56,7 +56,7 @@ class Question:
 class Queue:
     """Questions in the order they were asked, and one timer for all of them."""
 
-    __slots__ = ("_clock", "_forgiven_s", "_on_late", "_timer", "_wakes_s", "_why", "questions")
+    __slots__ = ("_clock", "_forgiven_s", "_on_late", "_timer", "_why", "questions", "wakes_s")
 
     def __init__(self, clock: Clock, why: str, on_late: Callable[[], None]) -> None:
         """on_late: called after some were told that their time is over, and why it is."""
@@ -64,7 +64,7 @@ class Queue:
         self._why = why
         self._on_late = on_late
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_s = math.inf
+        self.wakes_s = math.inf
         #: Set: we were late ourselves, and whose time was over by then has a moment to be answered.
         self._forgiven_s: float | None = None
         self.questions: deque[Question] = deque()
@@ -80,8 +80,8 @@ class Queue:
     def add(self, question: Question) -> None:
         """The last in the queue."""
         self.questions.append(question)
-        if question.deadline_s < self._wakes_s:
-            self._wake(question.deadline_s)
+        if question.deadline_s < self.wakes_s:
+            self.wake(question.deadline_s)
 
     def take(self) -> list[Question]:
         """Those that have not been told, out of the queue."""
@@ -94,21 +94,22 @@ class Queue:
         """Without a timer."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._wakes_s, self._forgiven_s = None, math.inf, None
+        self._timer, self.wakes_s, self._forgiven_s = None, math.inf, None
 
-    def _wake(self, at_s: float) -> None:
+    def wake(self, at_s: float) -> None:
+        """Looks whose time is over, then."""
         if self._timer is not None:
             self._timer.cancel()
-        self._wakes_s = at_s
+        self.wakes_s = at_s
         in_s = max(0.0, at_s - self._clock.monotonic())
         self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
 
     def _look(self) -> None:
         """Whose time is over?"""
         now_s, forgiven_s, self._forgiven_s = self._clock.monotonic(), self._forgiven_s, None
-        if forgiven_s is None and now_s - self._wakes_s > LATE_S:
-            self._wake(now_s + MOMENT_S)
-            self._forgiven_s, self._wakes_s = now_s, -math.inf  # nothing cuts the moment short
+        if forgiven_s is None and now_s - self.wakes_s > LATE_S:
+            self.wake(now_s + MOMENT_S)
+            self._forgiven_s, self.wakes_s = now_s, -math.inf  # nothing cuts the moment short
             return
         over_s = now_s + GRAIN_S if forgiven_s is None else forgiven_s
         late = [question for question in self.open if question.deadline_s <= over_s]
@@ -117,7 +118,7 @@ class Queue:
         self._rest()
         left = self.open
         if left:
-            self._wake(min(question.deadline_s for question in left))
+            self.wake(min(question.deadline_s for question in left))
         if late:
             self._on_late()
 
@@ -159,8 +160,10 @@ class Line(asyncio.BufferedProtocol):
 
     def send(self, question: Question) -> None:
         """One more question; it is written with all others of this turn of the loop."""
-        self._queue.add(question)
-        unsent = self._unsent
+        queue, unsent = self._queue, self._unsent
+        queue.questions.append(question)  # as `Queue.add`
+        if question.deadline_s < queue.wakes_s:
+            queue.wake(question.deadline_s)
         if not unsent:
             self._call_soon(self._flush)
         unsent.append(question.command)

@@ -22,6 +22,7 @@ from edgecache.store.breaker import Breaker, BreakerState, Permit
 from edgecache.store.connections import Address, Connections, Refusal, Reply, Unanswered
 from edgecache.store.lease import Leases
 from edgecache.store.pipeline import Answer, Pipeline, Question
+from edgecache.store.replies import Unreadable
 from edgecache.store.tiers import RedisAccess
 
 #: No rendering is near this large. A larger value is not ours, and is neither checked nor kept.
@@ -83,7 +84,7 @@ class RedisTier:
         self._reads = Pipeline(self.address, access.connect_timeout_s, clock, MAX_VALUE_BYTES)
         self._records = Records()
         self._commands: dict[Key, bytes] = {}
-        self._monotonic = clock.monotonic
+        self._monotonic, self._budget_s = clock.monotonic, access.budget_s
         self._writes = Connections(self.address, 1, access.connect_timeout_s)
         self._behind = WriteBehind(access, naming, clock, self._writes)
         self.counters = Counters()
@@ -151,7 +152,7 @@ class RedisTier:
 
         What is still to be written is newer than what Redis has, and told soon. False: Redis is not asked.
         """
-        waiting = self._behind.waiting(key)
+        waiting = self._behind.waiting(key) if self._behind.pending_bytes else None
         if waiting is not None:
             asyncio.get_running_loop().call_soon(then, waiting.recording)
             return True
@@ -160,17 +161,16 @@ class RedisTier:
         if permit is None:
             self.counters.skipped += 1
             return False
-        self._reads.ask(Look(self._command(key), now_s + self._access.budget_s, then, (self, key, permit)))
+        command = self._commands.get(key) or self._spelled(key)
+        self._reads.ask(Look(command, now_s + self._budget_s, then, (self, key, permit)))
         return True
 
-    def _command(self, key: Key) -> bytes:
+    def _spelled(self, key: Key) -> bytes:
         """What asks for this key; the same are asked for again and again."""
-        command = self._commands.get(key)
-        if command is None:
-            if len(self._commands) >= COMMANDS_AT_MOST:
-                self._commands.clear()
-            where = self._naming.redis_key(key).encode()
-            command = self._commands[key] = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
+        if len(self._commands) >= COMMANDS_AT_MOST:
+            self._commands.clear()
+        where = self._naming.redis_key(key).encode()
+        command = self._commands[key] = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(where), where)
         return command
 
     def waiting(self, key: Key) -> Recording | None:
@@ -239,18 +239,20 @@ class RedisTier:
         """Waits until nothing waits to be written under this key."""
         await self._behind.written(key)
 
-    def heard(self, key: Key, permit: Permit, answer: Answer) -> Record | None:
-        """The record that this answer is, if it is one; everything about it is counted."""
-        if isinstance(answer, memoryview):
-            if permit.fault or permit is not self._breaker.standing:
-                self._answered(permit)
-            try:
-                found = self._records.read(key, answer)
-            except BrokenRecord:
-                self._count_broken(key)
-                return None
-            self.counters.hits += 1
-            return found
+    def record(self, key: Key, permit: Permit, value: memoryview) -> Record | None:
+        """The record that this value is, if it is one; it is counted."""
+        if permit.fault or permit is not self._breaker.standing:
+            self._answered(permit)
+        try:
+            found = self._records.read(key, value)
+        except BrokenRecord:
+            self._count_broken(key)
+            return None
+        self.counters.hits += 1
+        return found
+
+    def no_value(self, key: Key, permit: Permit, answer: Refusal | Unreadable | Unanswered | None) -> None:
+        """There is none, and it is counted why."""
         if answer is None:
             self._answered(permit)
             self.counters.misses += 1
@@ -264,7 +266,6 @@ class RedisTier:
         else:
             self.counters.faults += 1
             self._failed(permit, answer.why)
-        return None
 
     def _count_broken(self, key: Key) -> None:
         """Deleted, so that it can be filled again; unless a newer recording is already on its way."""
@@ -368,7 +369,10 @@ class Look(Question):
         self.over, record = True, None
         tier, key, permit = self._of
         try:
-            record = tier.heard(key, permit, answer)
+            if isinstance(answer, memoryview):
+                record = tier.record(key, permit, answer)
+            else:
+                tier.no_value(key, permit, answer)
         finally:  # whoever waits goes on, even if we are wrong here
             self._then(record)
             if record is not None:

@@ -104,14 +104,14 @@ class Tiers:
         self._discards = 0
         #: What memory has; never suspends. Its own methods, with nothing in between: every hit comes by here.
         self.peek, self.place, self.heard = memory.get, memory.place, memory.heard
+        #: Whether there is a tier beyond memory.
+        self.shared = redis is not None
+        #: Asks Redis; who asks is told what it has, or memory by then if that is newer, and without a memory is lent it.
+        #: False: Redis is not asked.
+        self.ask = redis.ask_for if redis is not None and not memory.max_size_bytes else self._ask_and_keep
 
     def __repr__(self) -> str:
         return f"<Tiers {self._memory!r}, {self._redis!r}>"
-
-    @property
-    def shared(self) -> bool:
-        """Whether there is a tier beyond memory."""
-        return self._redis is not None
 
     async def start(self) -> None:
         """Begins to write behind."""
@@ -128,15 +128,10 @@ class Tiers:
         """What memory has, without any effect on what is kept or counted."""
         return self._memory.look(key, self._clock.wall())
 
-    def ask(self, key: Key, then: Then) -> bool:
-        """Asks Redis; `then` is told what it has, or memory by then if that is newer. False: it isn't.
-
-        What Redis has is copied to memory; where there is none, `then` is lent it.
-        """
+    def _ask_and_keep(self, key: Key, then: Then) -> bool:
+        """What Redis has is copied to memory."""
         if self._redis is None:
             raise RuntimeError("There is no tier beyond memory: see `shared`.")
-        if not self._memory.max_size_bytes:
-            return self._redis.ask_for(key, then)
         return self._redis.ask_for(key, partial(self._told, self._discards, then))
 
     def at_hand(self, key: Key) -> Recording | None:
