@@ -138,13 +138,14 @@ def _encode_fields(fields: Mapping[str, Value], where: str) -> bytes:
     parts: list[bytes] = []
     lengthed = _LENGTH.pack
     for name in sorted(fields):
-        spelled, value = _utf8(name, f"a field name in {where}"), fields[name]
+        value = fields[name]
+        try:
+            spelled = name.encode()
+            text = value.encode() if type(value) is str else None
+        except UnicodeEncodeError:
+            spelled, text = _utf8(name, f"a field name in {where}"), _utf8(str(value), name)
         parts += (b"n", lengthed(len(spelled)), spelled)
-        if type(value) is str:
-            text = _utf8(value, name)
-            parts += (b"s", lengthed(len(text)), text)
-        else:
-            parts.append(_encode(value, name))
+        parts += (_encode(value, name),) if text is None else (b"s", lengthed(len(text)), text)
     return _lengthed(b"d", b"".join(parts))
 
 
