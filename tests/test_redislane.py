@@ -44,7 +44,7 @@ async def in_redis(line: Talk, *requests: bytes) -> list[bytes]:
 
 async def test_rule_7_who_does_not_read_keeps_what_he_was_given_and_holds_nobody_up(redis_server: RedisServer) -> None:
     limits = RequestLimits(write_stall_s=20.0)
-    async with talking(limits=limits, cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(limits=limits, cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)) as line:
         others = [post(body=BODY.replace(b"before", b"%d" % n).replace(b"4096", b"200000")) for n in range(8)]
         large, *rest = await in_redis(line, post(body=LARGE), *others)
         async with talk(line.node) as slow:
@@ -62,7 +62,7 @@ async def test_rule_7_who_does_not_read_keeps_what_he_was_given_and_holds_nobody
 
 
 async def test_rule_1_many_at_once_are_each_told_their_own(redis_server: RedisServer) -> None:
-    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)) as line:
         sizes = (2, 100, 5000, 70_000, 300_000)
         requests = [
             post(body=BODY.replace(b"before", b"%d" % n).replace(b"4096", b"%d" % (44 + sizes[n % 5])))
@@ -81,7 +81,7 @@ async def test_rule_1_many_at_once_are_each_told_their_own(redis_server: RedisSe
 
 
 async def test_who_leaves_while_redis_is_asked_takes_nobody_along(redis_server: RedisServer) -> None:
-    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)) as line:
         [body] = await in_redis(line, post())
         async with talk(line.node) as other:
             redis_server.stop()
@@ -99,7 +99,7 @@ async def test_who_leaves_while_redis_is_asked_takes_nobody_along(redis_server: 
 
 
 async def test_conditions_are_met_out_of_redis_too(redis_server: RedisServer) -> None:
-    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)) as line:
         where = b"/v1/tts?text=Said%20before"
         [body] = await in_redis(line, get(where))
         part = await line.known(get(where, b"Range: bytes=10-99"))
@@ -110,7 +110,7 @@ async def test_conditions_are_met_out_of_redis_too(redis_server: RedisServer) ->
 
 
 async def test_a_damaged_record_is_no_hit_however_often_it_was_one(redis_server: RedisServer) -> None:
-    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)) as line:
+    async with talking(cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)) as line:
         await in_redis(line, post())
         [name] = redis_server.call("KEYS", "tts:*")
         redis_server.call("SETRANGE", name, "1000", "damaged")
@@ -121,7 +121,7 @@ async def test_access_log_and_status_tell_of_them(redis_server: RedisServer, mon
     outcomes: list[Outcome] = []
     monkeypatch.setattr(log, "access", outcomes.append)
     async with talking(
-        log=Logging(access=True), cache=with_redis(redis_server.url, memory_bytes=0, budget_s=2.0)
+        log=Logging(access=True), cache=with_redis(redis_server.url, memory_bytes=0, budget_s=15.0)
     ) as line:
         [body] = await in_redis(line, post())
         outcomes.clear()
@@ -133,7 +133,7 @@ async def test_access_log_and_status_tell_of_them(redis_server: RedisServer, mon
 
 async def test_age_goes_on_and_what_is_stale_is_served_if_no_cluster_answers(redis_server: RedisServer) -> None:
     clock = FakeClock(1000.25)
-    cache = replace(with_redis(redis_server.url, memory_bytes=0, budget_s=2.0), ttl_s=100.0, stale_if_error_s=1000.0)
+    cache = replace(with_redis(redis_server.url, memory_bytes=0, budget_s=15.0), ttl_s=100.0, stale_if_error_s=1000.0)
     async with cluster() as origin, AsyncExitStack() as stack:
         node = Node(settings(origin.url, cache=cache), clock)
         stack.push_async_callback(node.close)
