@@ -98,7 +98,7 @@ async def test_rule_7_who_reads_nothing_is_dropped(lanes: bool, monkeypatch: pyt
 
 async def test_rule_7_what_is_sent_meanwhile_is_bounded() -> None:
     """A client that asks and asks while it is told something is read no further than its bound."""
-    async with asyncio.timeout(HANG_S), house(knobs={"stall_after_bytes": 8000}) as home:
+    async with asyncio.timeout(HANG_S), house(knobs={"stall_after_bytes": 8000}, timeouts=PATIENT) as home:
         reader, writer = await asyncio.open_connection("127.0.0.1", home.node.port)
         body = b'{"text":"hi"}'
         asks = b"POST /v1/tts HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
