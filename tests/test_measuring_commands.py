@@ -69,7 +69,8 @@ async def test_top_shows_rates_hits_first_bytes_clusters_and_savings() -> None:
 
 async def test_slo_tells_how_promises_stand_and_exits_by_it() -> None:
     strict = Promises(least_events=2)
-    broken = replace(strict, first_byte=replace(strict.first_byte, target_s=0.0001, warning_s=0.0001, critical_s=9.0))
+    never_s = 0.000_001
+    broken = replace(strict, first_byte=replace(strict.first_byte, target_s=never_s, warning_s=never_s, critical_s=9.0))
     async with house(slo=strict) as here:
         await spoken(here)
         well = await ran(here, "slo", "--check")
