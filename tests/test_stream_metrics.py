@@ -178,9 +178,9 @@ async def test_what_is_under_way_is_told_while_it_is() -> None:
 async def test_who_waits_for_room_is_counted_and_for_how_long() -> None:
     async with cluster() as origin:
         one = (Cluster(name="c0", url=origin.url, max_in_flight=1),)
-        fills = FillLimits(max_waiting=1, wait_s=5.0)
+        fills = FillLimits(max_waiting=1, wait_s=30.0)
         async with house(clusters=one, fills=fills) as here:
-            asking = [asyncio.create_task(here.say(f"n{n}", demo={"first_byte_ms": 300})) for n in range(3)]
+            asking = [asyncio.create_task(here.say(f"n{n}", demo={"first_byte_ms": 1000})) for n in range(3)]
             await eventually(lambda: here.node.fills.admission.sent_away == 1)
             seen = await scrape(here.node.admin_port)
             heard = await asyncio.gather(*asking)
