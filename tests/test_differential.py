@@ -35,7 +35,7 @@ from edgecache.clusters.cluster import Probing
 from edgecache.delivery import connection, fastlane, head
 from edgecache.delivery.auth import Auth, Keyring
 from edgecache.delivery.fastlane import Lane
-from edgecache.delivery.limits import FastLane
+from edgecache.delivery.limits import FastLane, RequestLimits
 from edgecache.delivery.sheets import Sheet
 from edgecache.demo.origin import Origin
 from edgecache.node import Node
@@ -58,6 +58,8 @@ HOLD_S, BEGIN_S, LATE_S = 0.004, 0.008, 0.012
 QUIET_TURNS = 12
 #: How long two edges that differ are given to become the same, since something last came.
 PATIENCE_S = 2.0
+#: How long they are given to let go of a client that is gone: a body that it announced is waited for.
+GONE_S = 20.0
 #: Where time is waited for, two edges in one busy process may differ once; lanes that differ do so each time.
 TRIES = 3
 #: Less than the large recording has, so that it does not go out in one write.
@@ -279,7 +281,7 @@ class World:
                 began_s = asyncio.get_running_loop().time()
 
     async def _gone(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(GONE_S):
             while any(twin.node.status()["connections"] for twin in self.twins):
                 await asyncio.sleep(0)
 
@@ -312,7 +314,12 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool, redis
         async def twin(*, fast: bool) -> Twin:
             outcomes: list[Outcome] = []
             patch.setattr(log, "access", outcomes.append)
-            changed: dict[str, Any] = {"auth": auth, "fast_lane": FastLane(enabled=fast), "log": Logging(access=True)}
+            changed: dict[str, Any] = {
+                "auth": auth,
+                "fast_lane": FastLane(enabled=fast),
+                "limits": RequestLimits(body_bytes=64 << 10, body_timeout_s=1.0),
+                "log": Logging(access=True),
+            }
             if redis:
                 changed["cache"] = with_redis(redis, memory_bytes=0, lease="off")
             node = Node(settings(origin.url, probing=Probing(interval_s=3600.0, timeout_s=0.5), **changed), clock)
