@@ -26,7 +26,7 @@ from edgecache.delivery.auth import Gate
 from edgecache.delivery.head import LAST_DIGITS, duration, new_request_id, recorded, request_ids
 from edgecache.delivery.heads import Heads, Known
 from edgecache.delivery.limits import FastLane, RequestLimits
-from edgecache.delivery.memo import Memo
+from edgecache.delivery.memo import Memo, Noted
 from edgecache.delivery.plain import TRACE_MARK
 from edgecache.delivery.prepared import Prepared, prepare, spelled, spelled_duration
 from edgecache.delivery.ranges import Conditions, narrowed
@@ -84,7 +84,7 @@ class Lane:
         half_bytes = ways.settings.memo_bytes // 2
         self._requests: Memo[bytes, Seen] = Memo(half_bytes)
         self._said: Memo[tuple[str, bytes, bytes], Said] = Memo(half_bytes)
-        self._noted: set[int] = set()
+        self._noted = Noted(NOTED_AT_MOST)
         self._heads = Heads(ways.gate)
         self._quick: list[tuple[Said, Count, int, Heard]] = []
         self._ids = request_ids()
@@ -260,18 +260,9 @@ class Lane:
             return None if self.unheard is None else self.unheard(known, received[found.body_at :])
         request_id = None if found.request_id is None else found.request_id.encode()
         seen = Seen(said, ring, caller, request_id, found.conditions, found.body_at - len(received) + len(alike))
-        self._remember(alike, seen)
+        if self._noted.again(alike):
+            self._requests.put(alike, seen, len(alike) + OVERHEAD_BYTES)
         return seen
-
-    def _remember(self, received: bytes, seen: Seen) -> None:
-        mark = hash(received)
-        if mark in self._noted:
-            self._noted.discard(mark)
-            self._requests.put(received, seen, len(received) + OVERHEAD_BYTES)
-            return
-        if len(self._noted) >= NOTED_AT_MOST:
-            self._noted.clear()
-        self._noted.add(mark)
 
     # Answering.
 

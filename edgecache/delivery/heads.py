@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from edgecache.delivery import plain
 from edgecache.delivery.auth import Caller, Gate, Keyring
-from edgecache.delivery.memo import Memo
+from edgecache.delivery.memo import Memo, Noted
 from edgecache.errors import ClientError
 
 #: A client has a few, which differ in the length of the body.
@@ -35,7 +35,7 @@ class Heads:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._memo: Memo[bytes, Known] = Memo(HEADS_BYTES)
-        self._noted: set[int] = set()
+        self._noted = Noted(NOTED_AT_MOST)
 
     def __repr__(self) -> str:
         return f"<Heads {self._memo!r}>"
@@ -53,15 +53,6 @@ class Heads:
             known = Known(found, ring, ring.admit(found.presented))
         except ClientError:
             return None
-        self._remember(head, known)
-        return known
-
-    def _remember(self, head: bytes, known: Known) -> None:
-        mark = hash(head)
-        if mark in self._noted:
-            self._noted.discard(mark)
+        if self._noted.again(head):
             self._memo.put(head, known, len(head) + OVERHEAD_BYTES)
-            return
-        if len(self._noted) >= NOTED_AT_MOST:
-            self._noted.clear()
-        self._noted.add(mark)
+        return known

@@ -64,3 +64,29 @@ class Memo(Generic[KeyT, ValueT]):
             self._young_bytes -= self.young.pop(key)[1]
         if key in self._old:
             self._old_bytes -= self._old.pop(key)[1]
+
+
+class Noted:
+    """What came once, by its hash: what comes a second time is worth remembering, and what never comes again would push out
+    what does. At most so many are noted; then all are forgotten, and two that collide cost a memo an entry too early."""
+
+    __slots__ = ("_at_most", "_marks")
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._marks: set[int] = set()
+
+    def again(self, key: Hashable) -> bool:
+        """Whether it was noted, and is no more; else it is from now on."""
+        mark = hash(key)
+        if mark in self._marks:
+            self._marks.discard(mark)
+            return True
+        if len(self._marks) >= self._at_most:
+            self._marks.clear()
+        self._marks.add(mark)
+        return False
+
+    def clear(self) -> None:
+        """As if nothing had come."""
+        self._marks.clear()
