@@ -1,5 +1,5 @@
 """Autobahn's WebSocket cases against `/ws/tts/stream`: framing, pings, fragments, UTF-8, closing, by people who wrote none
-of this. Run it with `python -m bench.autobahn`, or with `--json` for programs. It takes about a minute.
+of this. Run it with `python -m bench.autobahn`, or with `--json` for programs. It takes a minute or two.
 
 Autobahn's fuzzing client is Python 2.7's (`pip install autobahntestsuite` there, and `wstest` on PATH). Its cases expect an
 echo; this endpoint speaks, or says in an error event that it can't read what came. So a case that only an echo can pass is
@@ -17,15 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgecache.clusters.cluster import Cluster
-from edgecache.delivery.limits import Listen
+from bench import inside
 from edgecache.demo.knobs import Knobs
-from edgecache.demo.origin import Origin
-from edgecache.node import Node
-from edgecache.ops.access import AdminAccess
-from edgecache.ops.log import Logging
-from edgecache.settings import Cache, Settings
-from edgecache.store.tiers import RedisAccess
 
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 #: RFC 6455 §7.4.1: what came is larger than this endpoint takes.
@@ -44,19 +37,7 @@ def verdict(case: dict[str, Any]) -> str:
 
 async def fuzzed(directory: Path) -> int:
     """Autobahn's client let loose on an edge; its exit status."""
-    origin = Origin(Knobs(voice="tone"))
-    await origin.start()
-    node = Node(
-        Settings(
-            listen=Listen(port=0),
-            admin=AdminAccess(port=0),
-            clusters=(Cluster(name="demo", url=origin.url),),
-            cache=Cache(redis=RedisAccess(url="off")),
-            log=Logging(access=False),
-        )
-    )
-    await node.start()
-    try:
+    async with inside.edge(Knobs(voice="tone")) as node:
         server = {"agent": "edgecache", "url": f"ws://127.0.0.1:{node.port}/ws/tts/stream"}
         spec = {"outdir": str(directory), "servers": [server], "cases": CASES, "exclude-cases": []}
         (directory / "spec.json").write_text(json.dumps(spec))
@@ -67,9 +48,6 @@ async def fuzzed(directory: Path) -> int:
             stderr=asyncio.subprocess.DEVNULL,
         )
         return await running.wait()
-    finally:
-        await node.close()
-        await origin.close()
 
 
 def read(directory: Path) -> dict[str, str]:

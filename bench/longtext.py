@@ -14,20 +14,16 @@ from dataclasses import asdict, dataclass
 
 import aiohttp
 
-from edgecache.clusters.cluster import Cluster, Timeouts
-from edgecache.delivery.limits import Listen
+from bench import inside
+from edgecache.clusters.cluster import Timeouts
 from edgecache.demo.knobs import Knobs
-from edgecache.demo.origin import Origin
 from edgecache.demo.pcm import WAV_HEADER_BYTES
-from edgecache.node import Node
-from edgecache.ops.access import AdminAccess
-from edgecache.ops.log import Logging
-from edgecache.settings import Cache, Settings
 from edgecache.speech.sentences import SentenceLengths, Sentences
-from edgecache.store.tiers import RedisAccess
 
 LENGTHS = (250, 500, 1000, 2000)
 REAL_TIME_FACTOR = 0.3
+#: A text that is spoken whole takes its time.
+PATIENT = Timeouts(first_byte_s=120.0, between_bytes_s=120.0, total_s=300.0)
 #: Of 2,000 characters whole to sentence by sentence, where the cluster answers when all is made.
 TARGET = 5.0
 CUT_CHARACTERS = 100_000
@@ -81,21 +77,10 @@ async def measured() -> list[FirstAudio]:
     """Every length, at both kinds of cluster."""
     found = []
     for kind, at_once in (("streams", False), ("at once", True)):
-        origin = Origin(Knobs(voice="tone", rtf=REAL_TIME_FACTOR, at_once=at_once))
-        await origin.start()
-        node = Node(
-            Settings(
-                listen=Listen(port=0),
-                admin=AdminAccess(port=0),
-                clusters=(Cluster(name="demo", url=origin.url),),
-                cache=Cache(redis=RedisAccess(url="off")),
-                timeouts=Timeouts(first_byte_s=120.0, between_bytes_s=120.0, total_s=300.0),
-                log=Logging(access=False),
-            )
-        )
-        await node.start()
-        url = f"http://127.0.0.1:{node.port}"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as client:
+        knobs = Knobs(voice="tone", rtf=REAL_TIME_FACTOR, at_once=at_once)
+        endless = aiohttp.ClientTimeout(total=None)
+        async with inside.edge(knobs, PATIENT) as node, aiohttp.ClientSession(timeout=endless) as client:
+            url = f"http://127.0.0.1:{node.port}"
             await first_audio_ms(client, url, {"text": "Warm."})
             for length in LENGTHS:
                 took = {
@@ -105,8 +90,6 @@ async def measured() -> list[FirstAudio]:
                     for how in ("sentence", "none")
                 }
                 found.append(FirstAudio(kind, length, round(took["none"], 1), round(took["sentence"], 1)))
-        await node.close()
-        await origin.close()
     return found
 
 
