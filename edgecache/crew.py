@@ -74,12 +74,13 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What every worker is started with. settings: the daemon's."""
+    """What every worker is started with. settings: the daemon's. began_s: when the daemon began."""
 
     settings: Settings
     workers: int
     rows: tuple[Row, ...]
     redis_url: str | None
+    began_s: float
 
 
 class Worker:
@@ -119,8 +120,8 @@ class Worker:
         self.pid = self._process.pid
         await self._channel.open(ours)
         settings = msgspec.to_builtins(portion(launch.settings, launch.workers))
-        order = {"settings": settings, "slot": self.slot, "sockets": descriptors, "redis_url": launch.redis_url}
-        self._channel.tell("serve", order)
+        order = {"settings": settings, "slot": self.slot, "sockets": descriptors}
+        self._channel.tell("serve", {**order, "redis_url": launch.redis_url, "began_s": launch.began_s})
 
     def move(self, event: Event) -> None:
         """Something happened to it."""

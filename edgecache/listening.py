@@ -30,6 +30,7 @@ class Berth:
     """Where a node lives: alone, or as one of several workers. rows: the sockets of each worker, its own at `slot`.
 
     redis_url: of the supervisor's private Redis. supervised: the supervisor answers operators and talks to systemd.
+    began_s: when the daemon began, on the machine's monotonic clock; None: with this process.
     """
 
     rows: tuple[Row, ...] = ()
@@ -37,6 +38,7 @@ class Berth:
     redis_url: str | None = None
     admin: socket.socket | None = None
     supervised: bool = False
+    began_s: float | None = None
 
 
 def rows(settings: Settings, handed: Mapping[str, Row], workers: int) -> tuple[Row, ...]:

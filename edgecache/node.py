@@ -91,7 +91,7 @@ class Node:
         self._listeners: dict[int, list[asyncio.Server]] = {}
         self._admin: Admin | None = None
         self._background: list[asyncio.Task[None]] = []
-        self._began_s = self.clock.monotonic()
+        self._began_s = self.clock.monotonic() if self._berth.began_s is None else self._berth.began_s
         self.port = self.admin_port = 0
         #: What operators may ask of this worker, by name; `ops.admin` makes one answer of all workers'.
         self.calls: dict[str, Call] = {
@@ -353,8 +353,9 @@ class Node:
 
     async def _drain_cluster(self, asked: Told) -> Told:
         name, drained = str(asked["cluster"]), bool(asked["drained"])
+        news = any(each.drained is not drained for each in self._fleet.status() if each.cluster == name)
         known = self._fleet.drain(name, drained=drained)
-        if known:
+        if news:
             log.event(logging.WARNING, "a cluster was drained" if drained else "a cluster was resumed", cluster=name)
         return {"known": known}
 

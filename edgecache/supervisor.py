@@ -61,7 +61,7 @@ class Supervisor:
         began_s, stop = time.monotonic(), Stop()
         stop.listen()
         self._private, redis_url = await private_redis(self._settings)
-        crew = self._crew = Crew(Launch(self._settings, self._workers, self._rows, redis_url))
+        crew = self._crew = Crew(Launch(self._settings, self._workers, self._rows, redis_url, began_s))
         watching = Watching(self._settings.slo, SystemClock())
         self._admin = Admin(self._settings.admin, crew, given=self._admin_socket, watching=watching)
         await self._admin.start()

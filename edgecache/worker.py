@@ -51,7 +51,8 @@ class Worker:
         settings = msgspec.convert(order["settings"], Settings)
         log.start(settings.log)
         rows = tuple(tuple(socket.socket(fileno=each) for each in row) for row in order["sockets"])
-        self._node = Node(settings, berth=Berth(rows, order["slot"], order["redis_url"], supervised=True))
+        berth = Berth(rows, order["slot"], order["redis_url"], supervised=True, began_s=order["began_s"])
+        self._node = Node(settings, berth=berth)
         try:
             await run(self._node, self._stop, self._started)
         except SettingsError as error:

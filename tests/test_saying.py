@@ -63,6 +63,17 @@ def test_a_sentence_is_spoken_while_the_next_one_is_typed(served: Served) -> Non
     assert process.returncode == 0
 
 
+def test_what_was_past_its_time_and_asked_for_anew_is_not_called_stale(served: Served, tmp_path: Path) -> None:
+    def said() -> list[str]:
+        told = json.loads(served.run("say", "no longer fresh", "--json", cwd=tmp_path).stdout)
+        return [told["cache"], told["cache_status"].split("; ")[1]]
+
+    assert said() == ["MISS", "fwd=uri-miss"]
+    assert served.run("purge", "--text", "no longer fresh", "--soft").returncode == 0
+    assert said() == ["EXPIRED", "fwd=stale"]
+    assert said() == ["HIT", "hit"]
+
+
 def test_the_edge_that_can_be_reached_is_asked(served: Served, tmp_path: Path) -> None:
     gone = f"http://127.0.0.1:{closed_port()}"
     ran = run("say", "hi", "--json", "--url", f"{gone}, {served.url}", cwd=tmp_path)

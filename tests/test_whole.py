@@ -13,6 +13,7 @@ MERGED: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
     ("truths", [{"draining": False}, {"draining": True}], {"draining": True}),
     ("texts alike", [{"node": "syd"}, {"node": "syd"}], {"node": "syd"}),
     ("texts that differ", [{"state": "open"}, {"state": "closed"}], {"state": "closed, open"}),
+    ("what one has nothing to say of", [{"failure": ""}, {"failure": "OOM"}], {"failure": "OOM"}),
     ("by name", [{"fills": {"led": 1}}, {"fills": {"led": 2, "new": 1}}], {"fills": {"led": 3, "new": 1}}),
     ("what one does not know", [{"failure": None}, {"failure": "OOM"}], {"failure": "OOM"}),
     ("what nobody knows", [{"failure": None}, {"failure": None}], {"failure": None}),

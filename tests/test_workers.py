@@ -146,7 +146,9 @@ async def test_all_workers_are_replaced_under_load_and_nothing_is_dropped(how: s
             await more(load)
             assert load.faults == []
         assert len(after) == 2
-        assert exchanges((await daemon.admin("/status"))[1]) >= load.heard
+        status, processes = (await daemon.admin("/status"))[1], (await daemon.admin("/workers"))[1]["workers"]
+        assert exchanges(status) >= load.heard
+        assert status["uptime_s"] > max(each["uptime_s"] for each in processes)  # counted since then
         assert await daemon.stopped() == 0
 
 

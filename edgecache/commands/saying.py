@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STDOUT = Path("-")
 SUFFIXES = {"wav": "wav", "x-wav": "wav", "mpeg": "mp3", "ogg": "ogg", "opus": "ogg", "flac": "flac", "pcm": "pcm"}
 #: Why it went forward (RFC 9211 §2.2), in a word for people.
-_FORWARDED = {"uri-miss": "MISS", "miss": "MISS", "request": "RETAKE", "stale": "STALE", "bypass": "BYPASS"}
+_FORWARDED = {"uri-miss": "MISS", "miss": "MISS", "request": "RETAKE", "stale": "EXPIRED", "bypass": "BYPASS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,8 @@ def _cache(cache_status: str) -> tuple[str, str]:
         return "HIT", source
     if "collapsed" in told:
         return "JOIN", source
+    if "fwd-status" in told:  # what was asked for in vain; a recording past its time is told instead
+        return "STALE", source
     return _FORWARDED.get(told.get("fwd", ""), "MISS"), source
 
 

@@ -24,7 +24,7 @@ class WebSockets:
 
     frame_bytes: int = option(4096, "How much audio goes into one binary frame, at most.", minimum=64, maximum=64 << 10)
     message_bytes: int = option(64 << 10, "The largest message that a client may send.", minimum=64)
-    messages_per_s: float = option(
+    messages_per_second: float = option(
         100.0, "How many messages, pings included, a client may send for long; for a moment twice as many.", minimum=0.1
     )
     waiting: int = option(32, "Texts that may wait for their turn in one session.", minimum=1)

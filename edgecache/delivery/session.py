@@ -56,7 +56,7 @@ class Session:
         self._telling: asyncio.Task[None] | None = None
         self._asked = asyncio.Event()
         self._leaving = ""
-        self._allowance = 2 * means.settings.messages_per_s
+        self._allowance = 2 * means.settings.messages_per_second
         self._counted_s = means.clock.monotonic()
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class Session:
 
     def _may_say_more(self) -> bool:
         """A bucket of two seconds' worth."""
-        rate, now_s = self._means.settings.messages_per_s, self._means.clock.monotonic()
+        rate, now_s = self._means.settings.messages_per_second, self._means.clock.monotonic()
         self._allowance = min(2 * rate, self._allowance + (now_s - self._counted_s) * rate)
         self._counted_s = now_s
         self._allowance -= 1

@@ -47,7 +47,11 @@ def _one(name: str, values: Sequence[Any]) -> Any:
         return merged(known)
     if all(isinstance(each, list) for each in known):
         return [row for each in known for row in each]
-    return first if all(each == first for each in known) else ", ".join(sorted({str(each) for each in known}))
+    return (
+        ", ".join(sorted({str(each) for each in known if each != ""}))
+        if any(each != first for each in known)
+        else first
+    )
 
 
 def status(told: Sequence[Told]) -> dict[str, Any]:
