@@ -21,7 +21,6 @@ from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet
 from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
-from edgecache.delivery.connection import Connection
 from edgecache.delivery.http import Http, Service
 from edgecache.delivery.misslane import miss_lane
 from edgecache.delivery.readiness import Readiness
@@ -205,7 +204,7 @@ class Node:
         if self._server is None:
             return
         self.sockets.leave()
-        open_streams = sum(each.busy for each in self._server.connections if isinstance(each, Connection))
+        open_streams = sum(each.busy for each in self._server.connections)
         log.event(logging.INFO, "draining", streams=open_streams, fills=self.fills.under_way)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
@@ -222,8 +221,7 @@ class Node:
         if hasattr(self, "fills"):
             await self.fills.close()
         if self._server is not None:
-            self._server.pre_shutdown()  # idle connections; without it, and with a timeout of 0, aiohttp waits for ever
-            await self._server.shutdown(timeout=CLOSE_S)
+            await self._server.close(CLOSE_S)
         if self._admin is not None:
             await self._admin.close()
         await self._fleet.close()

@@ -326,7 +326,7 @@ async def world(directory: Path, patch: pytest.MonkeyPatch, *, keys: bool, redis
             stack.push_async_callback(node.close)
             await node.start()
             assert node._server is not None
-            node._server._options["lingering_time"] = BEGIN_S
+            node._server.full.options["lingering_time"] = BEGIN_S
             for row in node._rows:
                 for listening in row:
                     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import http_parser, web
 
-from edgecache.delivery.connection import Connection
+from edgecache.delivery.full import Full
 from edgecache.errors import SettingsError
 from edgecache.ops.startup import check
 from tests.daemon import LOOPBACK, Daemon, config, daemons, servers_in
@@ -81,28 +81,38 @@ def test_the_parser_in_python_may_not_serve() -> None:
 # What we need of others.
 
 OVERRIDDEN = {
-    "connection_made": ["self", "transport"],
-    "data_received": ["self", "data"],
-    "eof_received": ["self"],
-    "connection_lost": ["self", "exc"],
+    "force_close": ["self"],
     "handle_error": ["self", "request", "status", "exc", "message"],
 }
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
-def test_what_a_connection_overrides_is_what_aiohttp_calls(name: str) -> None:
-    theirs, ours = getattr(web.RequestHandler, name), getattr(Connection, name)
+def test_what_we_override_is_what_aiohttp_calls(name: str) -> None:
+    theirs, ours = getattr(web.RequestHandler, name), getattr(Full, name)
     assert ours is not theirs
     assert list(inspect.signature(theirs).parameters) == OVERRIDDEN[name]
     assert list(inspect.signature(ours).parameters) == OVERRIDDEN[name]
 
 
-def test_what_is_called_of_aiohttp_is_there() -> None:
-    assert isinstance(inspect.getattr_static(web.Server, "connections"), property)
-    assert list(inspect.signature(web.Server.pre_shutdown).parameters) == ["self"]
+CALLED = {
+    "connection_made": ["self", "transport"],
+    "data_received": ["self", "data"],
+    "connection_lost": ["self", "exc"],
+    "pause_writing": ["self"],
+    "resume_writing": ["self"],
+    "close": ["self"],
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_what_is_called_of_aiohttp_is_there(name: str) -> None:
+    assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == CALLED[name]
     assert list(inspect.signature(web.Server.shutdown).parameters) == ["self", "timeout"]
-    for name in ("close", "force_close"):
-        assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == ["self"]
+
+
+def test_nothing_of_aiohttp_ends_a_connection_by_itself() -> None:
+    """A client's end of its side is no end: our protocol sees to it, so aiohttp's need not be told."""
+    assert inspect.getsource(web.RequestHandler.eof_received).split(":\n")[1].strip() == "pass"
 
 
 @pytest.mark.net

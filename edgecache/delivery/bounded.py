@@ -1,17 +1,13 @@
-"""aiohttp's connection with the bounds that it lacks: heads and idle connections are timed, and so is what was written.
+"""A client's connection in time: heads and idle connections are timed, and so is what was written.
 
 Keeps rule 7: a request head has to be whole within its time, however its bytes dribble in, idle connections are closed, and
 one that takes nothing of what was written is reset. Which lane answers is `delivery.connection`'s.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-
-from edgecache.delivery.head import SERVER
-from edgecache.delivery.problem import failure, headers, problem
+from edgecache.delivery.problem import headers, problem
 from edgecache.errors import ClientError, SpeechError
 
 if TYPE_CHECKING:
@@ -23,21 +19,22 @@ CLOCK_S = 0.002
 IDLE_AGAIN_S = 0.05
 #: So much is read of a client that asks on before it is answered.
 HELD_BYTES = 64 << 10
-#: What an exchange's id is under, in aiohttp's request.
-REQUEST_ID = web.RequestKey("request_id", str)
 
 
-class Bounded(web.RequestHandler):
+class Bounded(asyncio.Protocol):
     """One client's connection, in time."""
 
     __slots__ = (
-        *("_active_s", "_awaited", "_flush_timer", "_head_timer", "_held", "_held_timer", "_idle_timer", "_server"),
-        "busy",
+        *("_active_s", "_awaited", "_flush_timer", "_head_timer", "_held", "_held_timer", "_idle_timer", "_loop"),
+        *("_server", "busy", "transport", "writing_paused"),
     )
 
-    def __init__(self, server: "Server", options: dict[str, Any]) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **options)
-        self._server = server
+    def __init__(self, server: "Server") -> None:
+        self._server, self._loop = server, server.loop
+        #: None: not yet, or no longer.
+        self.transport: asyncio.Transport | None = None
+        #: Whether what was written waits for the client to take it.
+        self.writing_paused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -51,16 +48,26 @@ class Bounded(web.RequestHandler):
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._active_s = self._loop.time()
-        self._idle_timer = self._loop.call_later(self._server.limits.keep_alive_s, self._close_if_unused)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_timer()
-        for timer in (self._flush_timer, self._idle_timer):
+        self.transport = None
+        for timer in (self._head_timer, self._flush_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
-        super().connection_lost(exc)
+        self._head_timer = self._flush_timer = self._idle_timer = None
+
+    def force_close(self) -> None:
+        """Behind what was written."""
+        if self.transport is not None:
+            self.transport.close()
+            self.transport = None
+
+    def watch(self) -> None:
+        """It has stayed for a while: it is closed once it is idle for too long."""
+        if self.transport is not None:
+            self._close_if_unused()
 
     def _unheld(self) -> bytes:
         held, self._held, self._awaited = self._held, b"", 0
@@ -110,35 +117,6 @@ class Bounded(web.RequestHandler):
             self.force_close()
             return
         self._idle_timer = self._loop.call_later(max(left_s, IDLE_AGAIN_S), self._close_if_unused)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """aiohttp met malformed HTTP, or an exchange failed: a problem, unless an answer has begun."""
-        if isinstance(exc, ConnectionError):
-            raise exc  # the client is gone: nobody is there to be told
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("An answer that has begun can only be broken off.")
-        if status == 500:
-            self._loop.call_exception_handler({"message": "an exchange failed", "exception": exc})
-            error: SpeechError = failure()
-        else:
-            error = ClientError(status, "bad_request", "This is not HTTP/1.1 as RFC 9112 has it.")
-            if isinstance(exc, LineTooLong) or "many headers" in str(getattr(exc, "message", "")).lower():
-                told = "The request line or a header is too long, or there are too many; long text goes into a POST."
-                error = ClientError(431, "headers_too_large", told)
-        request_id = request.get(REQUEST_ID, "-")
-        answer = web.Response(
-            status=error.status,
-            body=problem(error, request_id),
-            headers={**headers(error), "Server": SERVER, "X-Request-Id": request_id},
-        )
-        answer.force_close()
-        return answer
 
     def _head_too_slow(self) -> None:
         self._head_timer = None

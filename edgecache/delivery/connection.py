@@ -1,21 +1,20 @@
 """Client connections: two lanes behind one socket.
 
 An idle connection's bytes are shown to the fast lane first; what that does not answer goes on to aiohttp as it came. So
-everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodies, errors.
+everything else about HTTP is aiohttp's: partial heads, pipelines, chunked bodies, errors. Its part of a connection is
+`delivery.full`; most connections never have one.
 
 Keeps rule 7: connections are counted, and no lane writes to a client that has not taken what was written before. (Bodies
-and stalled writes of aiohttp's lane are timed where they are read and written, all else in `delivery.bounded`.) It relies
-on a few methods of aiohttp's RequestHandler and, when a connection is lost, on two private attributes: `_waiter`, by which
-aiohttp waits for a request, and `_task_handler`, which does; tests guard them.
+and stalled writes of aiohttp's lane are timed where they are read and written, all else in `delivery.bounded`.)
 """
 
 import asyncio
 from os import writev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecache.delivery.bounded import Bounded
 from edgecache.delivery.fastlane import Lane
-from edgecache.delivery.plain import Boundary
+from edgecache.delivery.full import Full
 from edgecache.delivery.redislane import Asking
 from edgecache.delivery.said import Answer, Awaited, Seen
 from edgecache.delivery.sheets import Outlet
@@ -38,9 +37,8 @@ class Connection(Bounded):
     __slots__ = (
         "_asking",
         "_at_ease",
-        "_boundary",
-        "_ended",
         "_fd",
+        "_full",
         "_half_closed",
         "_lane",
         "_leaving",
@@ -53,15 +51,13 @@ class Connection(Bounded):
         "talking",
     )
 
-    def __init__(self, server: "Server", options: dict[str, Any]) -> None:
-        super().__init__(server, options)
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server)
         self._lane = server.lane
         self._misses = server.misses
         self._half_closed = False
-        #: Where aiohttp's parser stands.
-        self._boundary = Boundary()
-        #: How many of the requests that aiohttp was given are over; -1: the last answer ends the connection.
-        self._ended = 0
+        #: aiohttp's part, once anything was handed on to it.
+        self._full: Full | None = None
         #: Where the fast lane writes; -1: only the transport may (TLS).
         self._fd = -1
         #: Whether it was at rest, and nothing has happened since but hits of the fast lane.
@@ -82,7 +78,7 @@ class Connection(Bounded):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.opened(transport)
+        self._server.opened(self, transport)
         if transport.get_extra_info("sslcontext") is None:
             self._fd = transport.get_extra_info("socket").fileno()
         self._outlet = Outlet(self._fd)
@@ -119,16 +115,18 @@ class Connection(Bounded):
 
     def _hand_on(self, received: bytes) -> None:
         """To aiohttp, as it came."""
+        if self._full is None:
+            if self.transport is None or self._leaving:
+                return
+            self._full = Full(self._server.full, self, self.transport)
         # Empty lines between requests are nothing (RFC 9112 §2.2).
         if self._head_timer is None and not self.busy and received.strip(b"\r\n"):
             self._await_head()
-        self._boundary.pass_over(received)
-        super().data_received(received)
+        self._full.receive(received)
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp closes; a half-closed client still listens
+    def eof_received(self) -> bool | None:
         """The client says no more; it is still told what it asked for."""
         self.let_go()
-        super().eof_received()
         if self.talking:
             return None  # a WebSocket ends with a Close on both sides; without one the client is gone
         if not (self.busy or self._owes) and self._head_timer is None:
@@ -142,14 +140,20 @@ class Connection(Bounded):
         self._unheld()
         self._outlet.close()
         miss = self._miss
-        waiter = self._waiter
-        if waiter is not None and waiter.done() and self._task_handler is not None:
-            # aiohttp 3.14 would begin with a request that came just before the connection was lost, and stumble.
-            self._task_handler.cancel()
+        left = None if self._full is None else self._full.lost(exc)
         super().connection_lost(exc)
         if miss is not None:
             miss.lost()
         self._server.closed()
+        if left is None:
+            self._gone()
+        else:
+            left.add_done_callback(self._gone)
+
+    def _gone(self, _: "asyncio.Task[None] | None" = None) -> None:
+        """Nothing of it is under way any more."""
+        self._full = None
+        self._server.connections.discard(self)
 
     # The fast lane.
 
@@ -184,11 +188,8 @@ class Connection(Bounded):
         return True
 
     def _at_rest(self) -> bool:
-        """Whether aiohttp stands between two requests and owes no answer, and all that was written was taken.
-
-        It need not wait for the next one yet: that takes it a turn of the loop, and its client may be faster.
-        """
-        if self._ended != self._boundary.requests or not self._boundary.clean:
+        """Whether aiohttp is, and all that was written was taken."""
+        if self._full is not None and not self._full.at_rest:
             return False
         if self._unflushed:
             self._unflushed = self.transport is None or self.transport.get_write_buffer_size() > 0
@@ -197,7 +198,7 @@ class Connection(Bounded):
     @property
     def _owes(self) -> bool:
         """Whether aiohttp was given a whole request that it has not yet begun with, or not ended."""
-        return 0 <= self._ended < self._boundary.requests
+        return self._full is not None and self._full.owes
 
     def _send(self, answer: tuple[bytes, bytes | memoryview]) -> bool:
         """Head and body in one system call; what is not taken now waits in the transport. Whether all was taken."""
@@ -319,16 +320,28 @@ class Connection(Bounded):
         elif held:
             self.data_received(held)
 
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self._full is not None:
+            self._full.pause_writing()
+
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self.writing_paused = False
+        if self._full is not None:
+            self._full.resume_writing()
         if self._miss is not None:
             self._miss.resumed()
 
     def close(self) -> None:
-        """aiohttp closes what it believes to be idle: that is behind the answer, if one is being given here."""
+        """Nothing more is begun. It is closed behind what is being told, or by whoever says this."""
         self._leaving = True
-        if self._miss is None:
-            super().close()
+        if self._full is not None and self._miss is None:
+            self._full.close()
+
+    def force_close(self) -> None:
+        if self._full is not None:
+            self._full.force_close()
+        super().force_close()
 
     # aiohttp's lane.
 
@@ -339,7 +352,8 @@ class Connection(Bounded):
 
     def end(self, *, kept: bool) -> None:
         """aiohttp's exchange is over. kept: the connection goes on."""
-        self._ended = self._ended + 1 if kept and self._ended >= 0 and not self.talking else -1
+        if self._full is not None:
+            self._full.ended(kept=kept and not self.talking)
         self._rest()
 
     def _rest(self) -> None:

@@ -21,12 +21,11 @@ from edgecache.cache.trace import BeginSpan
 from edgecache.clock import Clock
 from edgecache.delivery.accept import Way, way
 from edgecache.delivery.auth import Gate, presented
-from edgecache.delivery.bounded import REQUEST_ID
-from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.framed import send_framed
 from edgecache.delivery.framing import SOCKET_PATH, check, forwarding, loop_passed, read_body, trace_of
+from edgecache.delivery.full import REQUEST_ID, line_of
 from edgecache.delivery.head import AUDIO_PATH, TIMINGS, cache_control, duration, forwarded, recorded, result
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.listening import Audience
@@ -102,13 +101,12 @@ class Http:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One exchange, from its head to its last byte."""
-        connection = request.protocol
-        assert isinstance(connection, Connection)
+        connection = line_of(request)
         connection.begin()
         exchange = Exchange(request, self._service.clock, self._service.limits.write_stall_s)
         if self._service.begin_span is not None:
             exchange.trace = self._service.begin_span(trace_of(request))
-        request[REQUEST_ID] = exchange.request_id  # for `Bounded.handle_error`
+        request[REQUEST_ID] = exchange.request_id  # for `Full.handle_error`
         whole = kept = False
         try:
             answer = await self._answer(exchange)
@@ -253,8 +251,7 @@ class Http:
         exchange.caller = self._service.gate.ring.admit(brought)
 
     def _wish(self, exchange: Exchange, utterance: Utterance) -> Wish:
-        connection = exchange.request.protocol
-        assert isinstance(connection, Connection)
+        connection = line_of(exchange.request)
         directives = _directives(exchange.request.headers.getall("Cache-Control", ()))
         forwarding = self._forwarding(exchange)
         whose = exchange.caller.namespace

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from edgecache.cache.lookup import Directives
 from edgecache.delivery.auth import Caller, Gate
-from edgecache.delivery.connection import Connection
 from edgecache.delivery.exchange import Exchange
+from edgecache.delivery.full import line_of
 from edgecache.delivery.handshake import Offer, offer
 from edgecache.delivery.head import SERVER
 from edgecache.delivery.readiness import Readiness
@@ -56,8 +56,7 @@ class Sockets:
             max_msg_size=settings.message_bytes,
         )
         socket.headers.update({"Server": SERVER, "X-Request-Id": exchange.request_id})
-        connection = request.protocol
-        assert isinstance(connection, Connection)
+        connection = line_of(request)
         connection.talking, exchange.status = True, 101
         await socket.prepare(request)
         session = Session(self._means, self._guest(exchange, offered, forwarding), socket, no_store=no_store)
