@@ -21,13 +21,14 @@ from edgecache.cache.tally import Tally
 from edgecache.clock import Clock, SystemClock
 from edgecache.clusters.fleet import Fleet
 from edgecache.delivery.auth import OPEN, Gate, Keyring, read_keys
+from edgecache.delivery.explaining import Explaining
 from edgecache.delivery.http import Http, Service
 from edgecache.delivery.misslane import miss_lane
 from edgecache.delivery.readiness import Readiness
 from edgecache.delivery.server import Server
 from edgecache.dialects import speeko
-from edgecache.errors import SettingsError, SpeechError
-from edgecache.fill.edge import Edge, Wish
+from edgecache.errors import SettingsError
+from edgecache.fill.edge import Edge
 from edgecache.fill.fills import Fills
 from edgecache.fill.sharing import Commons
 from edgecache.fill.traced import Traced
@@ -82,7 +83,7 @@ class Node:
         self._fleet.on_refused = log.address_refused
         self._memory = MemoryTier(settings.cache.memory)
         self.purges = Purges()
-        self._purging = Purging(settings, self.purges, self.clock)
+        self._purging = Purging(settings, self.purges, self.clock, self.gate)
         self._private: PrivateRedis | None = None
         self._redis: RedisTier | None = None
         self._server: Server | None = None
@@ -97,7 +98,6 @@ class Node:
             "ready": self._ready,
             "status": self._status,
             "clusters": self._clusters_status,
-            "explain": self._explain,
             "drain": self._drain_asked,
             "drain cluster": self._drain_cluster,
             "accept": self._accept_for,
@@ -143,6 +143,8 @@ class Node:
             self.fills.share(Commons(self._redis.leases, self.edge.fresh, self.tiers.remember, self.fills.purged))
         shelves = Shelves(self.tiers, self._memory, self._redis, cache.key, freshness, self.clock, self.purges)
         self.calls |= Moving(self._name, shelves).calls
+        longest = self.settings.limits.text_characters
+        self.calls["explain"] = Explaining(self.edge, self.gate, freshness, self.settings.long_text, longest).call
 
     async def _connect_redis(self) -> RedisTier | None:
         access, naming = self.settings.cache.redis, self.settings.cache.key
@@ -327,23 +329,8 @@ class Node:
             "connections": 0 if self._server is None else len(self._server.connections),
         }
 
-    async def explain(self, body: bytes, namespace: str | None) -> Mapping[str, object]:
-        """What would become of this request, without any effect."""
-        wanted = speeko.read(body, self.settings.limits.text_characters)
-        wish = Wish(wanted, namespace or "default")
-        return (await self.edge.explain(wish)).told(self.settings.cache.freshness)
-
     async def _status(self, _: Told = NOTHING) -> Told:
         return self.status()
-
-    async def _explain(self, asked: Told) -> Told:
-        body, namespace = asked["body"], asked["namespace"]
-        assert isinstance(body, bytes)
-        assert namespace is None or isinstance(namespace, str)
-        try:
-            return await self.explain(body, namespace)
-        except SpeechError as error:
-            return {"refused": {"status": error.status, "code": error.code, "message": error.message}}
 
     async def _clusters_status(self, _: Told = NOTHING) -> Told:
         asking = {**self.fills.asking.status(), **self.fills.admission.status()}

@@ -16,6 +16,7 @@ import msgspec
 from edgecache.cache.key import Key
 from edgecache.cache.purges import MAX_STANDING, Kind, Purge, Purges, Scope, matches
 from edgecache.clock import Clock
+from edgecache.delivery.auth import Gate
 from edgecache.dialects import speeko
 from edgecache.errors import SpeechError
 from edgecache.fill.edge import Edge, Wish
@@ -71,13 +72,14 @@ class Within:
 class Purging:
     """Of one worker. given: purges that it was the one to be asked for, by scope and kind."""
 
-    def __init__(self, settings: Settings, purges: Purges, clock: Clock) -> None:
+    def __init__(self, settings: Settings, purges: Purges, clock: Clock, gate: Gate) -> None:
         self._lifetime_s = settings.cache.freshness.lifetime_s
         self._long_text = settings.long_text
         self._longest = max(settings.limits.text_characters, settings.long_text.max_characters)
         self._cache = settings.cache
         self._purges = purges
         self._clock = clock
+        self._gate = gate
         self._within: Within | None = None
         self._sweeps: set[asyncio.Task[Found]] = set()
         self._counted: object = None
@@ -190,7 +192,8 @@ class Purging:
             wanted = speeko.query_request(query, self._longest)
         else:
             return []
-        whole = Wish(wanted.utterance, str(namespace or "default"))
+        assert isinstance(namespace, str | None)
+        whole = Wish(wanted.utterance, self._gate.ring.whose(namespace))
         wishes, text = [whole], wanted.utterance.text
         if wanted.chunking == "sentence" or len(text) > self._long_text.from_characters:
             sentences = all_of(text, wanted.utterance.language, self._long_text.lengths)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 
 import aiohttp
 import pytest
@@ -70,6 +71,27 @@ async def test_every_route_asks_for_the_token_but_those_for_health() -> None:
             path = route.path.replace("{cluster}", "c").replace("{key}", "k").replace("{call:drain|resume}", "drain")
             async with client.request(route.method, path) as answer:
                 assert (answer.status == 401) == (not route.open), route.path
+
+
+WRONG = [
+    ("GET", "/statu", 404, "not_found", ("/statu", "GET /status", "POST /purge")),
+    ("GET", "/explain", 405, "method_not_allowed", ("/explain takes POST, not GET",)),
+    ("POST", "/echo", 413, "body_too_large", ("1048576 bytes",)),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code", "words"), WRONG, ids=[row[1] for row in WRONG])
+async def test_what_is_no_call_is_told_with_what_there_is(
+    method: str, path: str, status: int, code: str, words: tuple[str, ...]
+) -> None:
+    async with (
+        listening(Alone({"echo": told})) as client,
+        client.request(method, path, data=BytesIO(bytes((1 << 20) + 1)) if method == "POST" else None) as answer,
+    ):
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"]) == (status, code)
+    assert [word for word in words if word not in error["message"]] == []
+    assert answer.headers.get("Allow") == ("POST" if status == 405 else None)
 
 
 class Nobody:

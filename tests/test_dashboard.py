@@ -83,7 +83,7 @@ async def test_its_policy_lets_nothing_in_but_its_own() -> None:
     async with (
         house() as here,
         aiohttp.ClientSession() as client,
-        client.get(f"http://127.0.0.1:{here.node.admin_port}/dashboard") as answer,
+        client.get(f"http://127.0.0.1:{here.node.admin_port}/") as answer,
     ):
         page = await answer.text()
         assert (answer.status, answer.content_type) == (200, "text/html")

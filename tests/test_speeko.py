@@ -61,6 +61,22 @@ def test_bad_requests_are_named(sent: bytes, status: int, code: str) -> None:
     assert (refused.value.status, refused.value.code) == (status, code)
 
 
+WORDS = [
+    ("empty", b" ", 'The body is empty; send such as {"text": "Hello"}.'),
+    ("byte order mark", b'\xef\xbb\xbf{"text":"a"}', "byte order mark"),
+    ("not JSON", b'{"text":\n x}', '(line 2, column 2); send such as {"text": "Hello"}.'),
+    ("no text", b"{}", "text is missing"),
+    ("text is a number", b'{"text":1}', "text must be a string"),
+]
+
+
+@pytest.mark.parametrize(("sent", "words"), [row[1:] for row in WORDS], ids=[row[0] for row in WORDS])
+def test_a_bad_request_is_told_what_to_send(sent: bytes, words: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        read(sent, 100)
+    assert words in refused.value.message
+
+
 @given(st.binary(max_size=80))
 @settings(max_examples=200)
 def test_any_bytes_end_in_an_utterance_or_a_client_error(sent: bytes) -> None:

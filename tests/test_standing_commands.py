@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -107,9 +108,43 @@ async def test_inspect_finds_what_a_tenant_has(tmp_path_factory: pytest.TempPath
     async with house(auth=auth, cache=Cache()) as here:
         await here.say("One", headers={"X-API-Key": key})
         told = (await asked(here, "inspect", "--text", "One", "--namespace", "key-acme", "--json")).told
-        none = await asked(here, "inspect", "--text", "One")
-    assert told["namespace"] == "key-acme"
-    assert none.code == 1
+        by_key = (await asked(here, "inspect", "--text", "One", "--api-key", key, "--json")).told
+        of_another = await asked(here, "inspect", "--text", "One", "--namespace", "key-other")
+    assert told["namespace"] == by_key["namespace"] == "key-acme"
+    assert of_another.code == 1
+
+
+async def test_of_an_edge_with_keys_it_has_to_be_said_whose_text_is_meant(tmp_path: Path) -> None:
+    """In the namespace of nobody there is nothing to find, and nothing to purge."""
+    key, line = new_key("acme", None)
+    async with house(auth=Auth(keys_file=str(keys_file(tmp_path, line))), cache=Cache()) as here:
+        await here.say("One", headers={"X-API-Key": key})
+        nobodys = [await asked(here, *each) for each in (("explain", "One"), ("purge", "--text", "One"))]
+        unknown = await asked(here, "explain", "One", "--api-key", "ec_none")
+        theirs = await asked(here, "explain", "One", "--api-key", key, "--json")
+        purged = await asked(here, "purge", "--text", "One", "--namespace", "key-acme", "--json")
+    assert [(each.code, "no_namespace" in each.talk) for each in nobodys] == [(1, True)] * 2
+    assert (unknown.code, "invalid_api_key" in unknown.talk) == (1, True)
+    assert (theirs.told["namespace"], theirs.told["verdict"]) == ("key-acme", "hit")
+    assert purged.told["memory"]["recordings"] == 1
+
+
+async def test_a_long_text_is_explained_as_it_is_spoken() -> None:
+    """Sentence by sentence; so `hit` means that all of it is here."""
+    first, second = "The first sentence is long enough.", "And so is the one that is the second."
+    chunked = ("--field", "chunking=sentence")
+    async with house() as here:
+        await here.say(first)
+        part = await asked(here, "explain", f"{first} {second}", *chunked)
+        await here.say(second)
+        whole = (await asked(here, "explain", f"{first} {second}", *chunked, "--json")).told
+        inspected = await asked(here, "inspect", "--text", f"{first} {second}", *chunked)
+        due = (await asked(here, "explain", second, "--json")).told["key"]
+    assert "2: 1 hit, 1 miss" in part.out
+    assert [line.split()[1] for line in part.out.splitlines() if line.startswith("verdict")] == ["miss"]
+    assert (whole["verdict"], whole["sentences"]["verdicts"]) == ("hit", {"hit": 2})
+    assert whole["sentences"]["each"][1]["key"] == due
+    assert (inspected.code, "explain --json" in inspected.talk) == (2, True)
 
 
 async def readiness(daemon: Daemon) -> tuple[int, str]:

@@ -79,7 +79,7 @@ BAD_LINES = [
         "phrases.jsonl",
         b'{"text": "One"}\n{"text": "Two"\n["Two"]\n{"voice_id": "ann"}\n{"text": "Three", "_failed": {"line": "x"}}\n'
         b'{"text": "a", "text": "b"}\n{"text": "\xff"}\n{"text": " "}\n',
-        {2: "not JSON", 3: "JSON object", 4: "text must be a string", 6: "twice", 7: "UTF-8", 8: "empty"},
+        {2: "not JSON", 3: "JSON object", 4: "text is missing", 6: "twice", 7: "UTF-8", 8: "empty"},
     ),
     (
         "phrases.csv",

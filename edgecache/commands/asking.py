@@ -78,9 +78,14 @@ class Target:
     keeps: bool = True
 
     @classmethod
-    def admin(cls, url: str, token_file: Path | None = None, timeout_s: float = 60.0) -> Self:
-        """An admin listener. token_file: holds what it asks for; else EDGECACHE_ADMIN_TOKEN does, if it asks."""
-        return cls(url, None, timeout_s, _admin_token(token_file))
+    def admin(
+        cls, url: str, token_file: Path | None = None, timeout_s: float = 60.0, api_key: str | None = None
+    ) -> Self:
+        """An admin listener. token_file: holds what it asks for; else EDGECACHE_ADMIN_TOKEN does, if it asks.
+
+        api_key: of the client whose recordings are meant.
+        """
+        return cls(url, api_key, timeout_s, _admin_token(token_file))
 
     def ask(
         self,
@@ -143,20 +148,31 @@ def explanation(target: Target, body: bytes, namespace: str | None) -> dict[str,
 
 
 def key_of(target: Target, body: bytes, namespace: str | None) -> str:
-    """Under which key the answer to this request is recorded."""
-    return str(explanation(target, body, namespace)["key"])
+    """Under which key the answer to this request is recorded. Misused: each of its sentences has its own."""
+    key = explanation(target, body, namespace)["key"]
+    if key is None:
+        raise Misused("this text is spoken sentence by sentence: `edgecache explain --json` has the key of each")
+    return str(key)
 
 
 def explained(told: Mapping[str, Any]) -> str:
     """What `/explain` tells, for people; the canonical bytes are for programs."""
     lines = []
     for name, value in told.items():
-        if name != "canonical_hex":
+        if name == "sentences":
+            lines.append(f"{name:<16} {_sentences(value)}")
+        elif name != "canonical_hex" and (name, value) != ("key", None):
             spelled = (
                 value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
             )
             lines.append(f"{name:<16} {spelled}")
     return "\n".join(lines)
+
+
+def _sentences(told: Mapping[str, Any]) -> str:
+    verdicts = ", ".join(f"{many} {verdict}" for verdict, many in told["verdicts"].items())
+    most = "" if told["looked_at"] == told["count"] else f" of the first {told['looked_at']}"
+    return f"{told['count']}: {verdicts}{most}; --json has each"
 
 
 def _admin_token(token_file: Path | None) -> str | None:

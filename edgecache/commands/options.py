@@ -50,6 +50,10 @@ AdminTokenFile = Annotated[
     typer.Option("--admin-token-file", envvar="EDGECACHE_ADMIN_TOKEN_FILE", help="Holds its admin token, if it asks."),
 ]
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="Your API key.")]
+ApiKeyMeant = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="EDGECACHE_API_KEY", help="The API key whose recordings are meant."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Text = Annotated[str, typer.Argument(help="What is to be spoken.")]
 MaybeText = Annotated[str | None, typer.Argument(metavar="TEXT", help="What is to be spoken.")]

@@ -66,6 +66,18 @@ class Keyring:
             raise ClientError(401, "invalid_api_key", "This API key is not known here.")
         return caller
 
+    def whose(self, namespace: str | None, api_key: str | None = None) -> str:
+        """The namespace that an operator means. ClientError: the key is nobody's, or nothing was said of several."""
+        if namespace is not None:
+            return namespace
+        if api_key is not None:
+            return self.admit(api_key).namespace
+        if self.open or any(caller.namespace == ANYONE.namespace for _, caller in self.callers.values()):
+            return ANYONE.namespace
+        raise ClientError(
+            400, "no_namespace", "Each API key here has recordings of its own: say whose, such as namespace key-NAME."
+        )
+
 
 OPEN = Keyring(MappingProxyType({}), open=True)
 

@@ -6,6 +6,7 @@ the edge can read another meaning than the key has.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -28,6 +29,7 @@ WORDS = ("voice_id", "language", "format")
 #: Identifiers longer than this are a mistake or an attack.
 MAX_WORD = 256
 MAX_FIELDS = 64
+EXAMPLE = '{"text": "Hello"}'
 #: Slower or faster than this is noise; Speeko, OpenAI and Kokoro take 0.25 to 4.
 RATES = (0.05, 20.0)
 SAMPLE_RATES_HZ = (4_000, 384_000)
@@ -57,16 +59,22 @@ def read_fields(body: bytes) -> dict[str, Value]:
     except UnicodeDecodeError as error:
         raise ClientError(400, "bad_unicode", f"The body is not UTF-8 (at byte {error.start}).") from error
     except json.JSONDecodeError as error:
-        raise ClientError(
-            400, "bad_json", f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
-        ) from error
+        raise ClientError(400, "bad_json", f"The body {_no_json(body, error)}; send such as {EXAMPLE}.") from error
     except RecursionError as error:
         raise ClientError(400, "too_deep", "The body is nested too deep.") from error
     except ValueError as error:  # an integer of thousands of digits
         raise ClientError(400, "bad_number", "The body holds a number of too many digits.") from error
     if not isinstance(fields, dict):
-        raise ClientError(400, "bad_json", 'The body must be a JSON object such as {"text": "Hello"}.')
+        raise ClientError(400, "bad_json", f"The body must be a JSON object such as {EXAMPLE}.")
     return fields
+
+
+def _no_json(body: bytes, error: json.JSONDecodeError) -> str:
+    if not body.strip():
+        return "is empty"
+    if body.startswith(BOM_UTF8):
+        return "begins with a byte order mark, which JSON has not"
+    return f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
 
 
 def _decoded(text: str) -> object:
@@ -153,7 +161,8 @@ def checked(fields: dict[str, Value], max_characters: int) -> Request:
         raise ClientError(400, "too_many_fields", f"More than {MAX_FIELDS} fields.")
     text = fields.get("text")
     if not isinstance(text, str):
-        raise ClientError(400, "missing_text", "text must be a string: what is to be spoken.", param="text")
+        wrong = "text is missing" if text is None else "text must be a string"
+        raise ClientError(400, "missing_text", f"{wrong}: what is to be spoken.", param="text")
     if not text.strip():
         raise ClientError(400, "empty_text", "text is empty: there is nothing to speak.", param="text")
     if "\0" in text:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from edgecache.ops import moving, overview, purge
 from edgecache.ops.access import AdminAccess
@@ -19,6 +20,7 @@ from edgecache.ops.watching import Watching, kept
 #: Every route of the listener: a file of routes adds its own here.
 ROUTES: Routes = (*overview.ROUTES, *purge.ROUTES, *moving.ROUTES)
 MAX_BODY_BYTES = 1 << 20
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Admin:
@@ -61,13 +63,34 @@ class Admin:
 
 def application(daemon: Daemon, routes: Routes = ROUTES, token: str | None = None) -> web.Application:
     """The listener's routes. token: what all but the open ones ask for."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_in_words(routes)])
     for route in routes:
         app.router.add_route(route.method, route.path, _guarded(daemon, route, None if route.open else token))
     return app
 
 
-def _guarded(daemon: Daemon, route: Route, token: str | None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _in_words(routes: Routes) -> Middleware:
+    """What no route answers is told as every other error is, with what there is."""
+    there = ", ".join(dict.fromkeys(f"{route.method} {route.path}" for route in routes))
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Answering) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPNotFound:
+            return refusal(404, "not_found", f"There is no {request.path} here; there are {there}.")
+        except web.HTTPMethodNotAllowed as error:
+            methods = ", ".join(sorted(error.allowed_methods))
+            refused = refusal(405, "method_not_allowed", f"{request.path} takes {methods}, not {request.method}.")
+            refused.headers["Allow"] = methods
+            return refused
+        except web.HTTPRequestEntityTooLarge:
+            return refusal(413, "body_too_large", f"A body may have {MAX_BODY_BYTES} bytes here.")
+
+    return answer
+
+
+def _guarded(daemon: Daemon, route: Route, token: str | None) -> Answering:
     due = None if token is None else token.encode()
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -46,4 +46,9 @@ async def _page(_: Daemon, __: web.Request) -> web.StreamResponse:
     return web.Response(text=_PAGE, headers=HEADERS)
 
 
-ROUTES = (Route("GET", "/dashboard", _page, open=True),)
+async def _home(_: Daemon, __: web.Request) -> web.StreamResponse:
+    """Who opens the listener in a browser. Relative, for a proxy that has it under a path."""
+    return web.Response(status=302, headers={"Location": "dashboard"})
+
+
+ROUTES = (Route("GET", "/", _home, open=True), Route("GET", "/dashboard", _page, open=True))

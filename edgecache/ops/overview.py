@@ -61,7 +61,8 @@ async def _stop(_: Daemon, __: web.Request) -> web.Response:
 
 
 async def _explain(daemon: Daemon, request: web.Request) -> web.Response:
-    argument = {"body": await request.read(), "namespace": request.query.get("namespace")}
+    whose = {"namespace": request.query.get("namespace"), "api_key": request.headers.get("X-API-Key")}
+    argument = {"body": await request.read(), **whose}
     told = cast("dict[str, Any]", await daemon.ask_one("explain", argument))
     if "refused" in told:
         return refusal(**told["refused"])

@@ -59,9 +59,10 @@ def read(body: bytes) -> Asked:
         raise NotAPurge(f"The body is not JSON: {error}") from error
     if not isinstance(told, dict):
         raise NotAPurge('The body must be a JSON object such as {"voice": "ava"}.')
-    unknown = set(told) - set(SCOPES) - SWITCHES - {"utterance", "all"}
+    known = {*SCOPES, *SWITCHES, "utterance", "all"}
+    unknown = set(told) - known
     if unknown:
-        raise NotAPurge(f"There is no {sorted(unknown)[0]!r}; one may say {', '.join(sorted({*SCOPES, *SWITCHES}))}.")
+        raise NotAPurge(f"There is no {sorted(unknown)[0]!r}; one may say {', '.join(sorted(known))}.")
     switches = {name: _switch(told, name) for name in SWITCHES}
     if switches["count_redis"] and not switches["dry_run"]:
         raise NotAPurge("count_redis goes with dry_run: to purge, Redis is not searched.")

@@ -23,6 +23,7 @@ def _looking(app: "typer.Typer") -> None:
         DEFAULT_ADMIN,
         Admin,
         AdminTokenFile,
+        ApiKeyMeant,
         Field,
         Json,
         Language,
@@ -38,6 +39,7 @@ def _looking(app: "typer.Typer") -> None:
         language: Language = None,
         field: Field = None,
         namespace: Namespace = None,
+        api_key: ApiKeyMeant = None,
         admin: Admin = DEFAULT_ADMIN,
         token_file: AdminTokenFile = None,
         as_json: Json = False,
@@ -47,7 +49,7 @@ def _looking(app: "typer.Typer") -> None:
         from edgecache.commands.saying import wanted
 
         body = wanted(text, voice, language, field or [])
-        told = explanation(Target.admin(admin, token_file), body, namespace)
+        told = explanation(Target.admin(admin, token_file, api_key=api_key), body, namespace)
         print(json.dumps(told) if as_json else explained(told))
 
     @app.command()
@@ -88,6 +90,7 @@ def _inspecting(app: "typer.Typer") -> None:
         language: options.Language = None,
         field: options.Field = None,
         namespace: options.Namespace = None,
+        api_key: options.ApiKeyMeant = None,
         show_text: options.ShowText = False,
         admin: options.Admin = options.DEFAULT_ADMIN,
         token_file: options.AdminTokenFile = None,
@@ -101,7 +104,7 @@ def _inspecting(app: "typer.Typer") -> None:
 
         if (key is None) == (text is None):
             raise Misused("inspect takes KEY or --text, and not both")
-        target = Target.admin(admin, token_file)
+        target = Target.admin(admin, token_file, api_key=api_key)
         if text is not None:
             key = key_of(target, wanted(text, voice, language, field or []), namespace)
         told = standing.inspect(target, str(key), text=show_text)
