@@ -270,7 +270,9 @@ class Node:
         book.clusters(self._fleet.status(), self._fleet.connects)
         if self._server is not None:
             book.streams(self.tally.streaming, len(self.sockets))
-            book.connections(len(self._server.connections), self.settings.limits.connections, self._server.startup)
+            book.connections(
+                len(self._server.connections), self.settings.limits.connections, self._server.arrivals.parts
+            )
         book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
         book.standing(self._pulse.mode, self._pulse.causes_told)
         book.process(len(asyncio.all_tasks()))

@@ -1,35 +1,41 @@
-"""What a client waited for its connection, as the kernel tells when it is taken over: the line's part, and this edge's."""
+"""What clients waited for connections, as the kernel tells when one is taken over: the line's part, and this edge's."""
 
-import asyncio
 import socket
 import struct
-from dataclasses import dataclass
+
+from edgecache.measures.ladder import Spread
 
 #: In Linux's `struct tcp_info` (include/uapi/linux/tcp.h): since something came, in ms; the round trip, in µs.
 _TOLD = struct.Struct("@56xI8xI")
+_ABLE = hasattr(socket, "TCP_INFO")
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """line_s: the round trip of the handshake. waited_s: how long the connection then lay there until it was taken over.
+class Arrivals:
+    """All of a node. line: the round trip of the handshake. waited: how long connections then lay there.
 
     What came at once with the handshake makes it look shorter, never longer.
     """
 
-    line_s: float
-    waited_s: float
+    __slots__ = ("line", "waited")
 
+    def __init__(self) -> None:
+        self.line, self.waited = Spread(), Spread()
 
-def arrival(transport: asyncio.BaseTransport) -> Arrival | None:
-    """Of a connection that was just taken over; None: no TCP, or the platform does not tell."""
-    tcp = transport.get_extra_info("socket")
-    if tcp is None or not hasattr(socket, "TCP_INFO") or tcp.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    try:
-        told: bytes = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOLD.size)
-    except OSError:  # the client is gone again
-        return None
-    if len(told) != _TOLD.size:
-        return None
-    waited_ms, rtt_us = _TOLD.unpack(told)
-    return Arrival(rtt_us / 1e6, waited_ms / 1e3)
+    def __repr__(self) -> str:
+        return f"<Arrivals {self.line.count}>"
+
+    @property
+    def parts(self) -> dict[str, Spread]:
+        """By whose part it is."""
+        return {"client": self.line, "edge": self.waited}
+
+    def add(self, tcp: socket.SocketType) -> None:
+        """One more was just taken over; nothing is known if it is no TCP, or the platform does not tell."""
+        if not _ABLE:
+            return
+        try:
+            waited_ms, rtt_us = _TOLD.unpack(tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOLD.size))
+        except (OSError, struct.error):  # the client is gone again, or an older kernel says less
+            return
+        self.line.add(rtt_us / 1e6)
+        self.waited.add(waited_ms / 1e3)

@@ -60,7 +60,7 @@ class Connection(Bounded):
         self._full: Full | None = None
         #: Where the fast lane writes; -1: only the transport may (TLS).
         self._fd = -1
-        #: Whether it was at rest, and nothing has happened since but hits of the fast lane.
+        #: Whether it was at rest, as it is when it is new, and nothing has happened since but hits of the fast lane.
         self._at_ease = False
         #: Whether what was written may not all have been taken.
         self._unflushed = False
@@ -78,15 +78,17 @@ class Connection(Bounded):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.opened(self, transport)
+        server, fd = self._server, transport.get_extra_info("socket").fileno()
+        self._outlet = Outlet(fd)
+        server.opened(self, self._outlet.socket)
         if transport.get_extra_info("sslcontext") is None:
-            self._fd = transport.get_extra_info("socket").fileno()
-        self._outlet = Outlet(self._fd)
-        if len(self._server.connections) > self._server.limits.connections:
+            self._fd, self._at_ease = fd, True
+        if len(server.connections) > server.limits.connections:
+            self._at_ease = False
             self.refuse(NodeError(503, "too_many_connections", "This edge has too many connections.", None, 1))
 
     def data_received(self, data: bytes) -> None:
-        lane = self._lane
+        lane, self.mute = self._lane, False
         if self._at_ease and lane is not None:
             answer = lane.again(data)
             if answer is not None and self.transport is not None:  # as `_send`, written out
@@ -103,7 +105,7 @@ class Connection(Bounded):
                 self._server.asking += 1
                 self.busy, self._at_ease = True, False
                 return None
-        self.mute = self._at_ease = False
+        self._at_ease = False
         if lane is None:
             return self._hand_on(data)
         if not self._take(lane, data):

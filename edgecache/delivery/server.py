@@ -1,16 +1,16 @@
 """All client connections of a node: how many there are, and closing them without breaking what they are being told."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
-from edgecache.delivery.arrival import arrival
+from edgecache.delivery.arrival import Arrivals
 from edgecache.delivery.connection import BEGIN_S, Connection
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.full import Fulls, Handle
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.misslane import MissLane
 from edgecache.delivery.redislane import RedisLane
-from edgecache.measures.ladder import Spread
 
 #: A new connection's first request comes within this, or its client can well ask elsewhere.
 FIRST_REQUEST_S = 0.5
@@ -34,8 +34,8 @@ class Server:
         self.full = Fulls(handle)
         #: All of which anything is still under way.
         self.connections: set[Connection] = set()
-        #: What clients waited for their connections, by whose part it is.
-        self.startup = {"client": Spread(), "edge": Spread()}
+        #: What clients waited for their connections.
+        self.arrivals = Arrivals()
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -52,12 +52,9 @@ class Server:
     def __call__(self) -> Connection:
         return Connection(self)
 
-    def opened(self, connection: Connection, transport: asyncio.BaseTransport) -> None:
+    def opened(self, connection: Connection, tcp: socket.SocketType) -> None:
         """A connection was made."""
-        times = arrival(transport)
-        if times is not None:
-            self.startup["client"].add(times.line_s)
-            self.startup["edge"].add(times.waited_s)
+        self.arrivals.add(tcp)
         self.connections.add(connection)
         self._young.append(connection)
         if self._growing is None:

@@ -73,28 +73,24 @@ class Sheets:
 
 
 class Outlet:
-    """Where sheets are sent to: a connection's descriptor, which stays its transport's."""
+    """Where sheets are sent to: a connection's descriptor, which stays its transport's, and does not block."""
 
-    __slots__ = ("_fd", "_socket")
+    __slots__ = ("_fd", "socket")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._socket: socket.socket | None = None
+        #: For what only a socket can be asked; it is its transport's to close.
+        self.socket = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
 
     def send(self, head: bytes, sheet: Sheet) -> int:
         """How many bytes of both were taken; the rest is the transport's to send. Segments are filled: MSG_MORE."""
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, self._fd)
-            self._socket.setblocking(False)
         sent = 0
         try:
-            sent = self._socket.send(head, socket.MSG_MORE)
+            sent = self.socket.send(head, socket.MSG_MORE)
             return sent if sent < len(head) else sent + os.sendfile(self._fd, sheet.fd, 0, sheet.size)
         except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
             return sent
 
     def close(self) -> None:
         """The transport is about to close the descriptor."""
-        if self._socket is not None:
-            self._socket.detach()
-            self._socket = None
+        self.socket.detach()
