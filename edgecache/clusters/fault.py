@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edgecache.clusters.health import MAX_WAIT_S
+from edgecache.clusters.reasons import UNNAMED, Named
 
 
 class Fault(Enum):
@@ -42,13 +43,14 @@ SAME_ANYWHERE = frozenset({Fault.REFUSED, Fault.TOO_LARGE})
 
 @dataclass(slots=True, eq=False)
 class UpstreamFault(Exception):
-    """An exchange failed. detail: safe for logs."""
+    """An exchange failed. detail: safe for logs. named: what the cluster gives as its reason, if it refused."""
 
     fault: Fault
     cluster: str
     detail: str
     status: int | None = None
     retry_after_s: float | None = None
+    named: Named = UNNAMED
 
     @property
     def elsewhere(self) -> bool:

@@ -9,7 +9,7 @@ It does not know which upstream is best, what audio is, nor what a client is tol
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from edgecache.clusters.cluster import Pool, Timeouts
 from edgecache.clusters.connections import Line, LineFault
 from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import Fault, UpstreamFault, retry_after_s, status_fault
+from edgecache.clusters.reasons import MAX_BYTES, UNNAMED, named
 from edgecache.clusters.resolving import Resolver
 from edgecache.clusters.switchboard import Switchboard, verifying
 from edgecache.clusters.wire import Reading
@@ -152,7 +153,7 @@ class Asking(AbstractAsyncContextManager[Answer]):
         try:
             reading = await self._head(deadlines.due_at)
             assert self._line is not None
-            self._check(reading)
+            await self._check(reading)
             where = reading.headers.get(self._outgoing.more_in, "")
             return Answer(self._cluster, self._line, reading, deadlines, partial(self._more, where))
         except LineFault as error:
@@ -216,17 +217,30 @@ class Asking(AbstractAsyncContextManager[Answer]):
         line.ask(request)
         return await line.head(by)
 
-    def _check(self, reading: Reading) -> None:
+    async def _check(self, reading: Reading) -> None:
         """UpstreamFault: not a 200 whose body can be taken as it is."""
         fault, headers = status_fault(reading.status), reading.headers
         if fault is not None:
             wait_s = retry_after_s(headers.get("retry-after"), self._lines.clock.wall())
-            raise UpstreamFault(fault, self._cluster, f"status {reading.status}", reading.status, wait_s)
+            why = named(await self._rest()) if fault is Fault.REFUSED else UNNAMED
+            raise UpstreamFault(fault, self._cluster, f"status {reading.status}", reading.status, wait_s, why)
         encodings = headers.get("content-encoding", "").lower().split(",")
         if any(each.strip() not in ("", "identity") for each in encodings):
             raise UpstreamFault(Fault.ENCODED, self._cluster, "the body is encoded though identity was asked for", 200)
         if "transfer-encoding" in headers and not reading.chunked:
             raise UpstreamFault(Fault.PROTOCOL, self._cluster, "a transfer encoding other than chunked", 200)
+
+    async def _rest(self) -> bytes:
+        """The body of a refusal, if it comes soon; else nothing, which is no fault. Read to its end it costs no line."""
+        told, by = bytearray(), asyncio.get_running_loop().time() + MORE_S
+        assert self._line is not None
+        with suppress(LineFault, TimeoutError):
+            while len(told) <= MAX_BYTES:
+                part = await self._line.read(by)
+                if not part:
+                    return bytes(told)
+                told += part
+        return b""
 
     def _count(self, line: Line) -> None:
         if not line.used:

@@ -257,7 +257,7 @@ class Origin:
 
 
 def _refusal(error: SpeechError) -> web.Response:
-    told = {"error": {"message": error.message, "code": error.code}}
+    told = {"error": {"message": error.message, "code": error.code, "param": error.param}}
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return web.Response(
         status=error.status, body=json.dumps(told).encode(), content_type="application/json", headers=headers

@@ -1,6 +1,7 @@
 """What a client is told of a fill that came to nothing. Pure.
 
-Keeps rule 8: words of ours and names of the operator's, never what was said or what an upstream wrote.
+Keeps rule 8: words of ours, names of the operator's, and identifiers of a cluster's; never what was said or what a cluster
+wrote besides.
 """
 
 import math
@@ -58,7 +59,9 @@ def _of_fault(fault: UpstreamFault) -> SpeechError:
     match fault.fault:
         case Fault.REFUSED:
             status = fault.status if fault.status in (400, 404, 413, 422) else 400
-            return ClientError(status, "refused_by_cluster", f"{where} refused this utterance with {fault.status}.")
+            why = f": {fault.named.code}" if fault.named.code else ""
+            message = f"{where} refused this utterance with {fault.status}{why}."
+            return ClientError(status, "refused_by_cluster", message, param=fault.named.param)
         case Fault.FIRST_BYTE_TIMEOUT | Fault.STALLED | Fault.TRICKLED | Fault.TOTAL_TIMEOUT:
             return UpstreamError(504, "cluster_too_slow", f"{where} gave no audio in time.")
         case Fault.CONNECT | Fault.UNTRUSTED | Fault.MISLED:
