@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 HOLD_S = 0.02
 #: A request that was read becomes an exchange within this.
 BEGIN_S = 0.05
+#: A client's first request comes so soon after its connection was made, on the longest line and with a packet lost (a second
+#: until it is sent again). One that was silent for longer connects ahead; when its edge leaves it has at least so much.
+FIRST_REQUEST_S, LEAST_S = 2.0, 0.5
 
 
 class Connection(Bounded):
@@ -101,8 +104,7 @@ class Connection(Bounded):
                 return None if sent == len(head) + len(body) else self._send_rest(head, body, sent)
             redis = self._server.redis
             self._asking = None if redis is None else redis.again(self, data)
-            if self._asking is not None:  # as `_wait`
-                self._server.asking += 1
+            if self._asking is not None:  # as `_ask`
                 self.busy, self._at_ease = True, False
                 return None
         self._at_ease = False
@@ -164,7 +166,7 @@ class Connection(Bounded):
         if self._asking is not None or self._miss is not None:
             self._wait_for_answer(data)
             return True
-        if not self._at_rest():
+        if self._leaving or not self._at_rest():
             return False
         began_s = lane.now()
         if self._held:
@@ -246,17 +248,11 @@ class Connection(Bounded):
         self._asking = None if redis is None else redis.ask(self, seen, received, began_s)
         if self._asking is None:
             return False
-        self._wait(self._server)
-        return True
-
-    def _wait(self, server: "Server") -> None:
-        """Until Redis has answered."""
-        server.asking += 1
         self.busy, self._at_ease = True, False
+        return True
 
     def told(self, asking: Asking, answer: Answer | None) -> None:
         """Redis was asked for this, and this is the answer. None: it is another lane's to give, if anybody still waits."""
-        self._server.asked()
         if asking.over:
             return
         self._asking, self.busy = None, False
@@ -277,7 +273,6 @@ class Connection(Bounded):
 
     def lent(self, head: bytes, audio: memoryview) -> bytes:
         """As `told` of a hit, written out. What came meanwhile, to be received when all is told of this."""
-        self._server.asked()
         self._asking, self.busy = None, False
         if self.transport is None:
             return b""
@@ -345,6 +340,30 @@ class Connection(Bounded):
             self._full.force_close()
         super().force_close()
 
+    def leave(self, began_s: float, waited_s: float) -> bool:
+        """This edge leaves: closes the connection behind what was asked, in whole or in part; at once, if that is nothing.
+
+        False: not yet, as a head or its rest may be on its way, or Redis is being asked. began_s: when the edge began to
+        leave; waited_s: how long it has since listened.
+        """
+        if self.talking or self._leaving:
+            return True
+        self.let_go()
+        begun = self.busy or self._owes
+        if self._asking is not None or (not begun and waited_s < self._patience_s(began_s)):
+            return False
+        self._leaving, self._at_ease = True, False
+        if not begun:
+            self.force_close()
+        return True
+
+    def _patience_s(self, began_s: float) -> float:
+        """For how long a request is waited for when this edge leaves."""
+        if self.mute:
+            return max(LEAST_S, FIRST_REQUEST_S - (began_s - self._active_s))
+        within = self._head_timer is not None or (self._full is not None and self._full.within)
+        return FIRST_REQUEST_S if within else 0.0
+
     # aiohttp's lane.
 
     def begin(self) -> None:
@@ -357,6 +376,8 @@ class Connection(Bounded):
         if self._full is not None:
             self._full.ended(kept=kept and not self.talking)
         self._rest()
+        if self._leaving and self._full is not None:
+            self._full.close()  # no sooner: it takes no more of a body then
 
     def _rest(self) -> None:
         """An exchange is over; its last bytes may still wait for the client to read."""

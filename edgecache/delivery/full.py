@@ -1,9 +1,9 @@
 """HTTP in full: aiohttp's part of one connection. It is made when the first bytes are handed on to it, and then it stays.
 
 What the other lanes answer needs neither its parser nor its task, which cost more than such an answer. It relies on a few
-methods of aiohttp's RequestHandler and, when a connection is lost, on two private attributes: `_waiter`, by which aiohttp
-waits for a request, and `_task_handler`, which does; tests guard them. When there is a request, and whether a head comes in
-time, is `delivery.connection`'s.
+methods of aiohttp's RequestHandler and, when a connection ends, on three private attributes: `_waiter`, by which aiohttp
+waits for a request, `_task_handler`, which does, and `_messages`, which it has read and not begun; tests guard them. When
+there is a request, and whether a head comes in time, is `delivery.connection`'s.
 """
 
 import asyncio
@@ -75,7 +75,12 @@ class Full(web.RequestHandler):
     @property
     def owes(self) -> bool:
         """Whether it was given a whole request that it has not yet begun with, or not ended."""
-        return 0 <= self._ended < self._boundary.requests
+        return 0 <= self._ended < self._boundary.requests or bool(self._messages)
+
+    @property
+    def within(self) -> bool:
+        """Whether it stands within a request that is not whole."""
+        return self._boundary.within
 
     def ended(self, *, kept: bool) -> None:
         """An exchange is over. kept: the connection goes on, as HTTP."""

@@ -180,6 +180,11 @@ class Boundary:
     def __repr__(self) -> str:
         return f"<Boundary {'clean' if self.clean else 'lost' if self._lost else f'{self._owed} bytes owed'}>"
 
+    @property
+    def within(self) -> bool:
+        """Whether a request has begun that is not whole."""
+        return bool(self._head or self._owed)
+
     def pass_over(self, received: bytes) -> None:
         """These bytes came next."""
         while received and not self._lost:

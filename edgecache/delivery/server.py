@@ -5,17 +5,17 @@ import socket
 from collections.abc import Callable
 
 from edgecache.delivery.arrival import Arrivals
-from edgecache.delivery.connection import BEGIN_S, Connection
+from edgecache.delivery.connection import Connection
 from edgecache.delivery.fastlane import Lane
 from edgecache.delivery.full import Fulls, Handle
 from edgecache.delivery.limits import RequestLimits
 from edgecache.delivery.misslane import MissLane
 from edgecache.delivery.redislane import RedisLane
 
-#: A new connection's first request comes within this, or its client can well ask elsewhere.
-FIRST_REQUEST_S = 0.5
-
-
+#: In so many turns of the event loop a connection that was made is taken over, and what was said on it is read.
+TURNS = 5
+#: How often those are looked at again that may not yet be closed.
+LOOK_S = 0.02
 #: A connection that is no longer than this, as most are that are made for one request, needs no timer.
 SHORT_S = 0.25
 
@@ -42,9 +42,6 @@ class Server:
         #: Made of late, and not yet watched for being idle.
         self._young: list[Connection] = []
         self._growing: asyncio.TimerHandle | None = None
-        #: For how many requests that aiohttp does not know of Redis is asked.
-        self.asking = 0
-        self._answered = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Server {len(self.connections)} connections>"
@@ -74,25 +71,21 @@ class Server:
         if not self._open:
             self._empty.set()
 
-    def asked(self) -> None:
-        """Redis has answered one of them."""
-        self.asking -= 1
-        if not self.asking:
-            self._answered.set()
-
     async def drain(self) -> None:
-        """Closes idle connections now, and the others behind the last byte of what they are being told."""
-        # A connection that came just before we stopped listening is no idle one: its request is on its way.
-        await self._wait(lambda each: each.mute, FIRST_REQUEST_S)
-        await self._fast_lane_empty()
-        for each in self.connections:
-            if not each.talking:  # it has been told, and still has to be heard
-                each.close()
-        await asyncio.sleep(BEGIN_S)
-        for each in list(self.connections):
-            if not each.busy:
-                each.force_close()
+        """Closes idle connections, and the others behind the last byte of what they are being told, or still ask."""
+        for _ in range(TURNS):  # what lies in the kernel is heard: connections, and requests on them
+            await asyncio.sleep(0)
+        began_s, waited_s = self.loop.time(), 0.0
+        # What we waited is counted, not read from a clock: while we stand still nobody is heard.
+        while not self._left(began_s, waited_s):
+            await asyncio.sleep(LOOK_S)
+            waited_s += LOOK_S
         await self._empty.wait()
+
+    def _left(self, began_s: float, waited_s: float) -> bool:
+        """Whether every connection ends by itself; those that may be closed now, are."""
+        each_has = [each.leave(began_s, waited_s) for each in list(self.connections)]
+        return all(each_has)
 
     async def close(self, timeout_s: float) -> None:
         """Closes all connections; what they are being told may end within this time."""
@@ -112,11 +105,3 @@ class Server:
             if not any(like(each) for each in self.connections):
                 return
             await asyncio.sleep(within_s / 50)
-
-    async def _fast_lane_empty(self) -> None:
-        """No more is begun once connections are closed, so the fast lane has to be done with them first."""
-        for each in list(self.connections):
-            each.let_go()
-        while self.asking:
-            self._answered.clear()
-            await self._answered.wait()
