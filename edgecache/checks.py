@@ -20,6 +20,7 @@ from edgecache.configuration.report import Findings, shown
 from edgecache.configuration.scalars import did_you_mean
 from edgecache.delivery.auth import read_keys
 from edgecache.errors import SettingsError
+from edgecache.ops import tracing
 from edgecache.ops.access import is_token
 from edgecache.settings import Settings
 
@@ -60,6 +61,9 @@ class Checks:
         if not self._settings.probing.path.startswith("/"):
             self._wrong("probing.path", 'must begin with "/"')
         self._networks()
+        lacks = tracing.missing(self._settings.tracing)
+        if lacks:
+            self._wrong("tracing.exporter", lacks, tracing.REMEDY)
 
     def _wrong(self, key: str, message: str, hint: str | None = None) -> None:
         if self._findings.sound(key):

@@ -74,7 +74,7 @@ async def test_every_route_asks_for_the_token_but_those_for_health() -> None:
 
 
 WRONG = [
-    ("GET", "/statu", 404, "not_found", ("/statu", "GET /status", "POST /purge")),
+    ("GET", "/statu", 404, "not_found", ("/statu", "GET /status", "POST /purge", "POST /drain|resume")),
     ("GET", "/explain", 405, "method_not_allowed", ("/explain takes POST, not GET",)),
     ("POST", "/echo", 413, "body_too_large", ("1048576 bytes",)),
 ]

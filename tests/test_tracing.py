@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,7 @@ from edgecache.errors import SettingsError
 from edgecache.node import Node
 from edgecache.ops.log import Logging
 from edgecache.ops.tracing import Tracing
+from tests.configured import CLUSTER, read, refused, told
 from tests.daemon import config, daemons, eventually
 from tests.houses import cluster, house, running, settings
 from tests.scripted_upstream import ScriptedUpstream, head, whole
@@ -231,6 +233,21 @@ def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(SettingsError, match=r"pip install 'edgecache\[otel\]'"):
         Node(settings("http://127.0.0.1:1", tracing=Tracing("console")))
+
+
+@pytest.mark.parametrize(
+    ("exporter", "halted"),
+    [("console", "opentelemetry.sdk.trace"), ("otlp", "opentelemetry.exporter.otlp.proto.http")],
+)
+def test_a_check_says_so_before_it_is_started(
+    exporter: str, halted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = CLUSTER + f"tracing: {{exporter: {exporter}}}"
+    assert read(tmp_path, given).settings.tracing.exporter == exporter
+    monkeypatch.setitem(sys.modules, halted, None)
+    ((line, column, wrong),) = told(refused(tmp_path, given))
+    assert (line, column) == (2, 21)
+    assert "OpenTelemetry is not installed / pip install 'edgecache[otel]'" in wrong
 
 
 #: redis-py imports OpenTelemetry's metrics by itself where they are installed; spans are ours alone.

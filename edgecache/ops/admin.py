@@ -5,6 +5,7 @@ knows neither cache nor clusters, nor how many workers there are.
 """
 
 import hmac
+import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -20,6 +21,8 @@ from edgecache.ops.watching import Watching, kept
 #: Every route of the listener: a file of routes adds its own here.
 ROUTES: Routes = (*overview.ROUTES, *purge.ROUTES, *moving.ROUTES)
 MAX_BODY_BYTES = 1 << 20
+#: Of `{call:drain|resume}` a person reads the words.
+_PATTERN = re.compile(r"\{\w+:([^}]+)\}")
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -71,7 +74,7 @@ def application(daemon: Daemon, routes: Routes = ROUTES, token: str | None = Non
 
 def _in_words(routes: Routes) -> Middleware:
     """What no route answers is told as every other error is, with what there is."""
-    there = ", ".join(dict.fromkeys(f"{route.method} {route.path}" for route in routes))
+    there = _PATTERN.sub(r"\1", ", ".join(dict.fromkeys(f"{route.method} {route.path}" for route in routes)))
 
     @web.middleware
     async def answer(request: web.Request, handler: Answering) -> web.StreamResponse:

@@ -19,13 +19,12 @@ from edgecache.cache.status import Outcome
 from edgecache.cache.trace import SAMPLED, Trace
 from edgecache.errors import SettingsError
 from edgecache.fill.traced import Attempted
-from edgecache.ops.tracing import Tracing
+from edgecache.ops.tracing import REMEDY, Tracing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
     from opentelemetry.trace import SpanContext, SpanKind
 
-_REMEDY = "pip install 'edgecache[otel]', or set tracing.exporter: off"
 #: Where a collector takes traces, if the endpoint names no path (OTLP/HTTP).
 _TRACES = "/v1/traces"
 Value = str | bool | int | float
@@ -136,7 +135,7 @@ def tracer(settings: Tracing, node: str) -> Tracer | None:
         return Tracer(settings, node)
     except ImportError as error:
         raise SettingsError(
-            f"tracing.exporter is {settings.exporter}, and OpenTelemetry is not installed: {_REMEDY}"
+            f"tracing.exporter is {settings.exporter}, and OpenTelemetry is not installed: {REMEDY}"
         ) from error
 
 
