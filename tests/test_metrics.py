@@ -8,7 +8,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from edgecache.clock import SystemClock
 from edgecache.ops import metrics, watching
+from edgecache.ops.daemon import Alone, Told
 from edgecache.ops.families import FAMILIES
 from edgecache.ops.objectives import Promises
 from tests.houses import House, house
@@ -148,6 +150,30 @@ async def test_a_scrape_that_takes_its_time_keeps_nobody_waiting(monkeypatch: py
         seen = await scraping
 
     assert seen.value("edgecache_http_requests_total", cache="miss") == 1
+
+
+async def test_what_is_added_up_gives_way_after_each_slice() -> None:
+    """It is done on the loop; in one go whoever is being answered would wait for all of it."""
+    turns = 0
+
+    async def measured(_: Told) -> Told:
+        nonlocal turns
+        turns = 0
+        return await here.node.calls["measures"]({})
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with house() as here:
+        await here.say("Hello")
+        seen = watching.Watching(Promises(), SystemClock())
+        answering = asyncio.create_task(others())
+        await seen.hear(Alone({"measures": measured}))
+        answering.cancel()
+    assert turns > len(seen._rows) > 5
 
 
 async def test_fault_102_a_loop_that_stood_still_is_seen_and_turns_readiness() -> None:

@@ -194,7 +194,7 @@ def test_each_window_forgets_in_its_own_time() -> None:
         now += 10.0
         if now > 100:
             counts = {name: spread(ms200=100, ms1=100)}
-        last = watch.observe(counts, now)
+        last = list(watch.observe(counts, now))
 
     assert {span: each.total for span, each in last[0].windows.items()} == {"5m": 0, "1h": 0, "6h": 200, "3d": 200}
     assert last[0].burning["5m"] is None

@@ -9,10 +9,11 @@ logarithm; here every bound that someone may want to count by exactly is a rung 
 divided evenly, in steps no wider than that.
 """
 
-import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from math import ceil, log
+from operator import add, sub
 
 import msgspec
 
@@ -26,7 +27,7 @@ _MARKED_S = (0.00001, 0.0001, 0.02, 0.15, 100.0)
 
 def _rungs(marks: Sequence[float]) -> Iterable[float]:
     widest = log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR))
-    for low, high in itertools.pairwise(marks):
+    for low, high in pairwise(marks):
         steps = ceil(log(high / low) / widest - 1e-9)
         yield from (low * (high / low) ** (step / steps) for step in range(steps))
     yield marks[-1]
@@ -62,13 +63,15 @@ class Spread(msgspec.Struct):
 
     def merge(self, other: "Spread") -> None:
         """All of the other's too."""
-        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.buckets = list(map(add, self.buckets, other.buckets))
         self.total_s += other.total_s
 
     def since(self, earlier: "Spread") -> "Spread":
         """What came after that; nothing where it has become less, as after a restart."""
-        rows = zip(self.buckets, earlier.buckets, strict=True)
-        return Spread([max(0, now - then) for now, then in rows], max(0.0, self.total_s - earlier.total_s))
+        came = list(map(sub, self.buckets, earlier.buckets))
+        if min(came) < 0:
+            came = [max(0, each) for each in came]
+        return Spread(came, max(0.0, self.total_s - earlier.total_s))
 
     def within(self, limit_s: float) -> int:
         """How many are at most so long for certain: exact where the limit is a rung, else a bucket's width too few."""
@@ -78,12 +81,9 @@ class Spread(msgspec.Struct):
 
     def quantile(self, share: float) -> float | None:
         """The least time that so large a share of all do not exceed, within RELATIVE_ERROR; None: there are none."""
-        rank = max(1, ceil(share * self.count - 1e-9))
-        for bucket, many in enumerate(self.buckets):
-            rank -= many
-            if rank <= 0 and many:
-                return _stands_for(bucket)
-        return None
+        up_to = list(accumulate(self.buckets))
+        rank = max(1, ceil(share * up_to[-1] - 1e-9))
+        return _stands_for(bisect_left(up_to, rank)) if up_to[-1] else None
 
 
 def merged(spreads: Iterable[Spread]) -> Spread:

@@ -1,7 +1,7 @@
 """All that fits on one screen, for the dashboard and `edgecache top`: rates and quantiles of late, and totals. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgecache.cache.status import WARM_UP
 from edgecache.measures.ladder import SHOWN_S, Spread, merged, place
@@ -28,21 +28,29 @@ class Glance:
     counts: Counts
     window: Window
     now: float
+    #: The names of each metric, which are asked for again and again.
+    _named: dict[str, list[Name]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.counts:
+            self._named.setdefault(name[0], []).append(name)
+
+    def names(self, metric: str, chosen: Callable[[Name], bool]) -> list[Name]:
+        """Of this metric those that are chosen."""
+        return [name for name in self._named.get(PREFIX + metric, ()) if chosen(name)]
 
     def lately(self, metric: str, chosen: Callable[[Name], bool] = lambda _: True) -> float:
         """How much came within the window."""
-        names = [name for name in self.counts if name[0] == PREFIX + metric and chosen(name)]
-        return sum(self.window.figure(name, self.counts, self.now) for name in names)
+        return sum(self.window.figure(name, self.counts, self.now) for name in self.names(metric, chosen))
 
     def total(self, metric: str, chosen: Callable[[Name], bool] = lambda _: True) -> float:
         """How much there is, or was since counting began."""
-        figures = (each for name, each in self.counts.items() if name[0] == PREFIX + metric and chosen(name))
+        figures = (self.counts[name] for name in self.names(metric, chosen))
         return sum(each for each in figures if not isinstance(each, Spread))
 
     def times(self, metric: str, chosen: Callable[[Name], bool] = lambda _: True) -> Spread:
         """The times of the window."""
-        names = [name for name in self.counts if name[0] == PREFIX + metric and chosen(name)]
-        return merged(self.window.spread(name, self.counts, self.now) for name in names)
+        return merged(self.window.spread(name, self.counts, self.now) for name in self.names(metric, chosen))
 
 
 def glance(seen: Glance) -> Mapping[str, object]:
@@ -76,8 +84,8 @@ def glance(seen: Glance) -> Mapping[str, object]:
 
 def _mode(seen: Glance) -> Mapping[str, object]:
     """The daemon's mode, and for how many workers there is which cause."""
-    names = [name[1] for name, figure in seen.counts.items() if name[0] == PREFIX + "mode" and figure]
-    causes = {name[1]: figure for name, figure in seen.counts.items() if name[0] == PREFIX + "mode_causes" and figure}
+    names = [name[1] for name in seen.names("mode", lambda name: bool(seen.counts[name]))]
+    causes = {name[1]: figure for name in seen.names("mode_causes", lambda _: True) if (figure := seen.counts[name])}
     return {"now": names[0] if names else "normal", "causes": causes}
 
 
@@ -132,7 +140,7 @@ def _saved(seen: Glance, span_s: float) -> Mapping[str, float]:
 
 
 def _tier(seen: Glance, tier: str) -> Mapping[str, float]:
-    asks = {name[2]: each for name, each in seen.counts.items() if name[:2] == (PREFIX + "cache_requests", tier)}
+    asks = {name[2]: seen.counts[name] for name in seen.names("cache_requests", lambda name: name[1] == tier)}
     asked = {result: int(each) for result, each in asks.items() if isinstance(each, int | float)}
     sizes = {
         what: int(seen.total(f"cache_{what}", lambda name: name[1] == tier))

@@ -133,13 +133,13 @@ class Watch:
     def __post_init__(self) -> None:
         self._windows = {name: Window(span_s, self.began_s) for name, span_s in SPANS_S.items()}
 
-    def observe(self, counts: Counts, now: float) -> list[Row]:
-        """How all stand, with what is counted now."""
+    def observe(self, counts: Counts, now: float) -> Iterator[Row]:
+        """How all stand, with what is counted now. A row at a time, for who has something else to do between."""
         self._events = sorted_out(counts)
         for window in self._windows.values():
             window.mark(self._events, now)
-        subjects = sorted({(name[0], name[1]) for name in self._events}, key=_order)
-        return [self._row(slo, subject, now) for slo, subject in subjects]
+        for slo, subject in sorted({(name[0], name[1]) for name in self._events}, key=_order):
+            yield self._row(slo, subject, now)
 
     def covers_s(self, now: float) -> dict[str, float]:
         """How far back each window goes."""

@@ -1,13 +1,14 @@
 """The admin listener's view of all that is measured: asks the workers now and then, and keeps windows over what they tell.
 
-One `Watching` is the listener's, wherever that runs. What takes milliseconds (adding up, windows, rendering) is done
-beside the event loop, so that a scrape is not felt by who is being answered. Keeps rule 8: what is told here was counted,
-and what was counted has no text in it.
+One `Watching` is the listener's, wherever that runs. What takes milliseconds is not felt by who is being answered: adding
+up and windows are done on the event loop, a slice at a time, as a thread would hold Python's lock for as long as it may
+each time the loop gives it up; rendering, which can't be cut, in a thread. Keeps rule 8: what is told here was counted, and
+what was counted has no text in it.
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -72,17 +73,27 @@ class Watching:
             if self._heard_s is not None and self._clock.monotonic() - self._heard_s < FRESH_S:
                 return
             told = cast("list[dict[str, Any]]", await daemon.ask("measures"))
-            await beside(lambda: self._digest(told))
+            for _ in self._digest(told):
+                await asyncio.sleep(0)  # whoever waits is answered between
             self._heard_s = self._clock.monotonic()
 
-    def _digest(self, told: list[dict[str, Any]]) -> None:
-        now = self._clock.monotonic()
-        self._counts = modes.one(self._gathering.take({each["worker"]: unpacked(each["counts"]) for each in told}))
-        self._rows = self._watch.observe(self._counts, now)
-        self._window.mark(self._counts, now)
-        self._covers_s = {name: round(seconds, 1) for name, seconds in self._watch.covers_s(now).items()}
-        self._told = glance(Glance(self._counts, self._window, now))
+    def _digest(self, told: list[dict[str, Any]]) -> Iterator[None]:
+        """Adds up what was told, in slices of tenths of a millisecond; what others are told changes at the end, at once."""
+        now, answers, rows = self._clock.monotonic(), dict[str, Counts](), list[Row]()
+        for each in told:
+            answers[each["worker"]] = unpacked(each["counts"])
+            yield
+        counts = modes.one(self._gathering.take(answers))
+        yield
+        for row in self._watch.observe(counts, now):
+            rows.append(row)
+            yield
+        self._window.mark(counts, now)
+        seen = glance(Glance(counts, self._window, now))
+        yield
         errors = [error for each in told for error in each["errors"]]
+        self._counts, self._rows, self._told = counts, rows, seen
+        self._covers_s = {name: round(seconds, 1) for name, seconds in self._watch.covers_s(now).items()}
         self._errors = sorted(errors, key=lambda error: -error["at_s"])[:64]
 
     # What is told.
