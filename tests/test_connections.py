@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from edgecache.clock import SystemClock
+from edgecache.clusters import wire
 from edgecache.clusters.cluster import Pool, Timeouts
-from edgecache.clusters.connections import MAX_UNREAD_BYTES
+from edgecache.clusters.connections import MAX_UNREAD_BYTES, Line
+from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.resolving import Resolver
 from tests.redis_server import CERTIFICATE
@@ -317,3 +319,22 @@ async def test_what_lies_in_the_socket_is_heard_though_the_time_has_only_just_pa
                 theirs.send(head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked") + chunk(b"one"))
                 assert await hearing == ended
     assert parts == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("over_s", [0.0, 0.05, 1.0])
+async def test_what_was_said_before_it_is_waited_for_is_heard_though_its_time_is_over(over_s: float) -> None:
+    """This process stands still between asking and waiting."""
+    loop, parts = asyncio.get_running_loop(), list[bytes]()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = wire.target(f"http://127.0.0.1:{listening.getsockname()[1]}/").peer
+        transport, line = await loop.create_connection(lambda: Line(peer, lambda _: None), peer.host, peer.port)
+        with listening.accept()[0] as theirs:
+            line.ask(b"GET / HTTP/1.1\r\n\r\n")
+            theirs.send(head("200 OK", CL))
+            assert (await line.head(loop.time() - over_s)).status == 200
+            theirs.send(AUDIO)
+            await line.pour(parts.append, Deadlines(Timeouts(total_s=1.0), loop.time() - 1.0 - over_s))
+            assert b"".join(parts) == AUDIO
+            line.drop()
+            await asyncio.sleep(0)
+    assert transport.is_closing()

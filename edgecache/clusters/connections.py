@@ -273,7 +273,7 @@ class Line(asyncio.Protocol):
         except Exception as error:  # for whoever pours, as if it had been raised there
             self._failure = error
             return
-        if due_at < now:  # all of it ought to be there
+        if due_at < now and self._reading.stage is not Stage.END:  # all of it ought to be there
             self._late = True
             self._wake()
 
@@ -285,7 +285,7 @@ class Line(asyncio.Protocol):
         return unread[0] if len(unread) == 1 else b"".join(unread)
 
     async def _wait(self, due_at: float) -> None:
-        self._late, self._moments = False, -1 if self._loop.time() <= due_at else 0
+        self._late, self._moments = False, -1
         self._watch(due_at)
         waiter = self._waiter = self._loop.create_future()
         try:
@@ -313,9 +313,11 @@ class Line(asyncio.Protocol):
             self._watch(self._due_at)
         elif self.state is State.IDLE:
             self.drop()
-        elif self._waiter is not None and self._forgives():
+        elif self._waiter is None or self._waiter.done():  # what it waited for came in this very turn
+            return
+        elif self._forgives():
             self._loop.call_soon(self._wait_a_moment)
-        elif self._waiter is not None:
+        else:
             self._late = True
             self._wake()
 
