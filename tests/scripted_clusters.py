@@ -6,8 +6,8 @@ inside its block, and every block and body is left.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from edgecache.clusters.fleet import ANYONE
@@ -143,20 +143,52 @@ class ScriptedClusters:
         """The n-th for the n-th, and the last from then on."""
         return self.replies[min(len(self.asked), len(self.replies)) - 1]
 
-    @asynccontextmanager
-    async def ask(
-        self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]
-    ) -> AsyncIterator[ScriptedAnswer]:
-        asking = Asking(chosen.upstream, utterance.text, forwarding)
+    def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> "ScriptedExchange":
+        return ScriptedExchange(self, Asking(chosen.upstream, utterance.text, forwarding))
+
+    def begun(self, asking: Asking) -> Reply:
         self.asked.append(asking)
-        reply = self.reply_to(asking)
         self.open += 1
-        answer = ScriptedAnswer(reply)
+        return self.reply_to(asking)
+
+    def ended(self) -> None:
+        self.open -= 1
+
+
+class ScriptedExchange(AbstractAsyncContextManager[ScriptedAnswer]):
+    """Counts from when it is begun; its answer comes only to who enters."""
+
+    def __init__(self, clusters: ScriptedClusters, asking: Asking) -> None:
+        self._clusters = clusters
+        self._asking = asking
+        self._reply: Reply | None = None
+        self._answer: ScriptedAnswer | None = None
+
+    def begin(self, _: object = None) -> None:
+        assert self._reply is None, "begun twice"
+        self._reply = self._clusters.begun(self._asking)
+
+    def abandon(self) -> None:
+        assert self._answer is None, "entered, and abandoned"
+        self._clusters.ended()
+
+    async def __aenter__(self) -> ScriptedAnswer:
+        assert self._answer is None, "entered twice"
+        assert self._reply is not None, "entered and not begun"
+        self._answer = answer = ScriptedAnswer(self._reply)
         try:
-            for step in reply.before:
+            for step in self._reply.before:
                 await play(step)
-            yield answer
-        finally:
-            self.open -= 1
-            answer.open = False
-            assert not answer.reading, "its body was not closed"
+        except BaseException:
+            self._end()
+            raise
+        return answer
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        assert self._answer is not None
+        self._clusters.ended()
+        self._answer.open = False
+        assert not self._answer.reading, "its body was not closed"

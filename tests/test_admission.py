@@ -1,7 +1,7 @@
 """Room at clusters: who gets it, who waits, and who is told at once that there is no use."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,9 +16,8 @@ from edgecache.clusters.selection import Chosen, NoneLeft, Verdict, Why
 from edgecache.errors import SpeechError
 from edgecache.fill.flight import Flight, State
 from edgecache.fill.priority import Priority
-from edgecache.speech.utterance import Utterance
 from tests.fill_rig import Rig, order, rig, settle
-from tests.scripted_clusters import WAV, Barrier, Reply, ScriptedAnswer, ScriptedClusters
+from tests.scripted_clusters import WAV, Asking, Barrier, Reply, ScriptedClusters
 
 FULL = NoneLeft(1.0, busy=True, verdicts=(Verdict("c0", Why.FULL),))
 URGENT, AHEAD, LATER, WARM = Priority
@@ -38,19 +37,16 @@ class RoomyClusters(ScriptedClusters):
         assert self.open <= self.room
         return super().choose(tried, whose) if self.open < self.room else FULL
 
-    @asynccontextmanager
-    async def ask(
-        self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]
-    ) -> AsyncIterator[ScriptedAnswer]:
+    def begun(self, asking: Asking) -> Reply:
         assert self.open < self.room, "more than it may be asked at once"
-        barrier = self.speaking[utterance.text] = Barrier()
-        self.order.append(utterance.text)
+        barrier = self.speaking[asking.text] = Barrier()
+        self.order.append(asking.text)
         self.replies = [Reply([barrier, WAV])]
-        try:
-            async with super().ask(chosen, utterance, forwarding) as answer:
-                yield answer
-        finally:
-            self.tell_of_room()
+        return super().begun(asking)
+
+    def ended(self) -> None:
+        super().ended()
+        self.tell_of_room()
 
     async def let_go(self, text: str) -> None:
         """This one is over, and whoever is next is asked for."""

@@ -1,12 +1,12 @@
 """What an answer of a cluster turns out to be: refused, incomplete or whole, however its bytes arrive."""
 
 import tracemalloc
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgecache.speech.formats import Expected, Measured, NotAudio, inspector
 from tests.sounds import (
@@ -252,6 +252,16 @@ def test_a_cut_anywhere_is_never_whole(media_type: str, body: bytes) -> None:
     taken_for_whole = [at for at in range(len(body)) if why(media_type, body[:at]) == ""]
     # Between two frames of an MP3 without a Xing header the end can't be told.
     assert taken_for_whole == (list(range(MP3_FRAME_BYTES, len(body), MP3_FRAME_BYTES)) if body == BARE_MP3 else [])
+
+
+@pytest.mark.parametrize("sound_bytes", range(6))
+@pytest.mark.parametrize("announced", [0, 1, 2, 3, 4, 100, UNKNOWN])
+@pytest.mark.parametrize("behind", [b"", b"\0", LIST])
+def test_a_short_wav_is_the_same_in_one_piece_and_byte_by_byte(sound_bytes: int, announced: int, behind: bytes) -> None:
+    body = riff(fmt(), chunk(b"data", bytes(sound_bytes), announced), behind)
+    cuts = [[body[:at], body[at:]] for at in range(1, len(body))]
+    assert all(verdict("audio/wav", each) == verdict("audio/wav", [body]) for each in cuts)
+    assert verdict("audio/wav", [body[at : at + 1] for at in range(len(body))]) == verdict("audio/wav", [body])
 
 
 @st.composite

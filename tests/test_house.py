@@ -23,6 +23,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
 TASK_ROOTS = {
     **{"fill/fills.py": "_run", "clusters/fleet.py": "_keep_probing", "delivery/http.py": "handle"},
     **{"fill/flight.py": "_call", "clusters/connections.py": "_hand_over"},
+    **{"clusters/exchange.py": "begin", "clusters/upstream.py": "_headed"},
     **{"fill/edge.py": "_tell", "delivery/miss.py": "_told", "delivery/misslane.py": "begin"},
 }
 BROAD = {"Exception", "BaseException", "CancelledError"}

@@ -1,10 +1,9 @@
 """Who is asked, and why the others are not."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgecache.clusters.cluster import SelectionPolicy
 from edgecache.clusters.health import Standing, State

@@ -133,6 +133,10 @@ PARTS = (
     chunk(b"long"),
     b"2",
     b"0\r\n",
+    b"0\r\n\r\n",
+    b"00000002\r\nij\r\n",
+    b"0000000000000000002\r\nkl\r\n",
+    *(b"%b\r\nmn\r\n" % line for line in (b"2;x=y", b"2 ", b" 2", b"+2", b"-2", b"0x2", b"2_", b"", b"g")),
 )
 
 
@@ -212,4 +216,4 @@ def test_takes_a_url_apart(url: str, host: str, port: int, authority: str, path:
 @pytest.mark.parametrize("text", ["a\r\nX-Evil: b", "a\nb", "a\rb", "a\0b"])
 def test_a_header_never_becomes_two(text: str) -> None:
     with pytest.raises(ValueError, match="line break"):
-        request("POST", target("http://tts/"), [("X-API-Key", text)], b"")
+        request("POST", target("http://tts/"), {"X-API-Key": text}, b"")

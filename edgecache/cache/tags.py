@@ -18,6 +18,8 @@ class TooMany(Exception):
 
 def tags(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The tags of an answer with these headers, in order, each once. TooMany: they can't be kept."""
+    if SURROGATE_KEY not in headers and CACHE_TAG not in headers:
+        return ()
     found = [
         *headers.get(SURROGATE_KEY, "").replace(",", " ").split(),
         *(each.strip() for each in headers.get(CACHE_TAG, "").split(",")),

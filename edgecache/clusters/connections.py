@@ -18,6 +18,7 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum
+from os import write
 from typing import cast
 
 from edgecache.clusters.deadlines import Deadlines
@@ -36,6 +37,8 @@ _TCPI_RTT = struct.Struct("@68xI")
 class State(Enum):
     """What a line is doing."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     IDLE = "idle"  # warm; nobody is asking
     ASKED = "asked"  # a request was sent; its answer's head is not whole
     ANSWERING = "answering"  # the body comes in, or is there and not yet read
@@ -44,6 +47,8 @@ class State(Enum):
 
 class Event(Enum):
     """What happens to a line."""
+
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
 
     ASK = "ask"
     HEAD = "head"
@@ -90,6 +95,8 @@ class Line(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._peek: select.poll | None = None
+        #: Where a request is written; -1: only the transport may (TLS).
+        self._fd = -1
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._due_at = 0.0
@@ -97,6 +104,7 @@ class Line(asyncio.Protocol):
         # Of one exchange.
         self._reading = Reading()
         self._failure: Exception | None = None
+        self._headed: Callable[[Reading], None] | None = None
         self._take: Callable[[bytes], None] | None = None
         self._deadlines: Deadlines | None = None
         self._unread: list[bytes] = []
@@ -112,20 +120,32 @@ class Line(asyncio.Protocol):
 
     # What whoever asks calls.
 
-    def ask(self, request: bytes) -> None:
-        """Sends a request; the line was idle a moment ago."""
-        self._reading, self._failure = Reading(), None
-        if self.state is State.GONE or self.transport is None:
+    def ask(self, request: bytes, headed: Callable[[Reading], None] | None = None) -> None:
+        """Sends a request; the line was idle a moment ago. headed: called when its answer's head is whole."""
+        self._reading, self._failure, self._headed = Reading(), None, headed
+        transport = self.transport
+        if self.state is State.GONE or transport is None:
             self._failure = LineFault(Fault.BROKEN, "closed the connection before it was asked")
             return
-        self._move(Event.ASK)
-        self.transport.write(request)
+        self.state = TRANSITIONS[self.state, Event.ASK]
+        sent = 0
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            try:  # now, and not at the end of the event loop's turn
+                sent = write(self._fd, request)
+            except OSError:  # full, or gone: the transport sees the same, and deals with it
+                sent = 0
+        if sent < len(request):
+            transport.write(request[sent:])
+
+    def hand_to(self, take: Callable[[bytes], None], deadlines: Deadlines) -> None:
+        """The body is handed over from now on, to be ended by `pour`. Called when the head is whole."""
+        self._take, self._deadlines = take, deadlines
 
     async def head(self, due_at: float) -> Reading:
         """The answer, when its head is whole. LineFault; TimeoutError: not by then."""
         while self._failure is None and self._reading.stage is Stage.HEAD:
             await self._wait(due_at)
-        if self._failure is not None:
+        if self._failure is not None and self._take is None:  # who is handed the body is told by `pour`
             raise self._failure
         return self._reading
 
@@ -168,6 +188,7 @@ class Line(asyncio.Protocol):
     def rest(self, keep_s: float) -> bool:
         """The exchange is over. True: it waits for its next; False: it could not, and is thrown away."""
         reading = self._reading
+        self._headed = self._take = self._deadlines = None
         whole = self.state is State.ANSWERING and reading.stage is Stage.END and not self._held_back
         if not (whole and reading.keeps and reading.framed and self._failure is None):
             self.drop()
@@ -194,8 +215,9 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         if transport.get_extra_info("sslcontext") is None:  # TLS may well say something of its own
+            self._fd = transport.get_extra_info("socket").fileno()
             self._peek = select.poll()
-            self._peek.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+            self._peek.register(self._fd, select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self.state is State.IDLE:
@@ -213,11 +235,14 @@ class Line(asyncio.Protocol):
             fault = Fault.PROTOCOL if self.state is State.ASKED else Fault.BROKEN
             self._fail(LineFault(fault, str(error)))
             return
-        if self.state is State.ASKED and reading.stage is not Stage.HEAD:
+        begins = self.state is State.ASKED and reading.stage is not Stage.HEAD
+        if begins:
             self._move(Event.HEAD)
+            if self._headed is not None:
+                self._headed(reading)
         if body and self._take is not None:
             self._hand_over(body)
-            if self._failure is None and self._reading.stage is not Stage.END:
+            if self._failure is None and self._reading.stage is not Stage.END and not begins:
                 return
         elif body:
             self._unread.append(body)
@@ -238,6 +263,7 @@ class Line(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self.transport = self._peek = None
+        self._fd = -1
         self._wake()
         self._gone(self)
 

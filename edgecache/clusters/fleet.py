@@ -6,13 +6,14 @@ leaving unfinished. It decides nothing itself: `rtt`, `health` and `selection` d
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from edgecache.clock import Clock
 from edgecache.clusters import neighbours, roster, selection
 from edgecache.clusters.cluster import Cluster, FleetPolicies
 from edgecache.clusters.estimate import STALE_AFTER_S, Estimate
+from edgecache.clusters.exchange import Exchange
 from edgecache.clusters.fault import Fault, UpstreamFault
 from edgecache.clusters.health import Event, Outcome, State, Ticket
 from edgecache.clusters.member import Member, UpstreamStatus
@@ -20,7 +21,7 @@ from edgecache.clusters.probe import Probed, Probes
 from edgecache.clusters.resolving import Resolver, Unresolved
 from edgecache.clusters.routing import Whose, barring
 from edgecache.clusters.selection import Candidate, Chosen, NoneLeft
-from edgecache.clusters.upstream import Answer, Dialect, Lines
+from edgecache.clusters.upstream import Asking, Dialect, Lines
 from edgecache.measures.ladder import Spread
 from edgecache.speech.utterance import Utterance
 
@@ -55,7 +56,7 @@ class Fleet:
         on_change: OnChange | None = None,
     ) -> None:
         self._policies = policies
-        self._clock = clock
+        self.clock = clock
         self._on_change = on_change
         self._dialects = dialects
         self._clusters = clusters
@@ -64,8 +65,7 @@ class Fleet:
         #: Told of (host, what DNS says of it that is not believed).
         self.on_refused: Callable[[str, str], None] | None = None
         self._members: dict[str, Member] = {}
-        #: Upstreams that DNS knows no more, while they still speak.
-        self._leaving: list[Member] = []
+        self._loads = neighbours.Loads(policies.pool)
         self._lines = Lines(policies.timeouts, policies.pool, clock, self._resolver)
         self._probes = Probes(policies.probing, policies.pool.dns_ttl_s, clock, self._resolver)
         self._current: str | None = None
@@ -112,7 +112,6 @@ class Fleet:
         wanted = [each for cluster in self._clusters for each in roster.entries(cluster, self._resolver.known)]
         self._members = {each.name: before.get(each.name) or self._newcomer(each) for each in wanted}
         gone = [each for name, each in before.items() if name not in self._members]
-        self._leaving = [each for each in (*self._leaving, *gone) if each.in_flight]
         for each in gone:
             if (prober := self._probers.pop(each.name, None)) is not None:
                 prober.cancel()
@@ -155,7 +154,7 @@ class Fleet:
 
     def choose(self, tried: Collection[str], whose: Whose = ANYONE) -> Chosen | NoneLeft:
         """Whom to ask now, and why. tried: upstreams that were asked in vain for the same speech."""
-        choice = selection.choose(self._candidates(whose), self._current, self._policies.selection, tried)
+        choice = selection.pick(self._candidates(whose), self._current, self._policies.selection, tried)
         if isinstance(choice, Chosen):
             self._current = choice.keep_to
             self._members[choice.upstream].chosen += 1
@@ -167,7 +166,7 @@ class Fleet:
 
     def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None:
         """How soon it spoke, and when it ended, how long it took for each second of speech."""
-        member, now = self._members.get(chosen.upstream), self._clock.monotonic()
+        member, now = self._members.get(chosen.upstream), self.clock.monotonic()
         if member is None:  # DNS knows it no more
             return
         if real_time_factor is None:
@@ -179,52 +178,48 @@ class Fleet:
     def late_s(self, upstream: str) -> float | None:
         """After how long it is later than nineteen in twenty times of late, in seconds; None: nobody knows."""
         member = self._members.get(upstream)
-        return None if member is None else member.lately.beyond(LATE_SHARE, self._clock.monotonic())
+        return None if member is None else member.lately.beyond(LATE_SHARE, self.clock.monotonic())
 
-    @asynccontextmanager
-    async def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> AsyncIterator[Answer]:
-        """One exchange with whom was chosen. An UpstreamFault out of the block, whoever raises it, is recorded; a clean
-        end is a success; anything else says nothing about the upstream."""
+    def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> Exchange:
+        """One exchange with whom was chosen, to be begun or entered."""
+        return Exchange(self, chosen, utterance, forwarding)
+
+    # What an exchange calls.
+
+    def admitted(self, chosen: Chosen) -> tuple[Member, Ticket]:
+        """Leave to ask, to be given back with `over`. UpstreamFault: there is none."""
         member = self._members.get(chosen.upstream)
         if member is None:
             raise UpstreamFault(Fault.BUSY, chosen.cluster, "DNS knows it no more")
-        ticket = self._admit(member)
-        outcome: Outcome = Event.ABANDONED
-        reason = ""
-        member.in_flight += 1
-        try:
-            outgoing = self._dialects[member.cluster.dialect].ask(member.url, member.cluster.api_key, utterance)
-            began_s = self._clock.monotonic()
-            async with self._lines.ask(member.cluster.name, outgoing, forwarding, member.address) as answer:
-                now = self._clock.monotonic()
-                member.first_byte.observe(max(0.0, now - began_s), now)
-                yield answer
-            outcome = Event.SUCCEEDED
-        except UpstreamFault as fault:
-            outcome, reason = self._met(member, fault)
-            raise
-        finally:
-            member.in_flight -= 1
-            self._record(member, ticket, outcome, reason)
-            self._room_freed()
+        ticket = member.health.admit(self.clock.monotonic())
+        if ticket is None:  # chosen some time ago; someone else's trial or failure came between
+            raise UpstreamFault(Fault.BUSY, chosen.cluster, "it is not to be asked now")
+        self._loads.enter(member)
+        return member, ticket
+
+    def line(self, member: Member, utterance: Utterance, forwarding: Mapping[str, str]) -> Asking:
+        """The same exchange on the wire."""
+        cluster = member.cluster
+        outgoing = self._dialects[cluster.dialect].ask(member.url, cluster.api_key, utterance)
+        return self._lines.ask(cluster.name, outgoing, forwarding, member.address)
+
+    def over(self, member: Member, ticket: Ticket, came_of_it: UpstreamFault | Outcome) -> None:
+        """What came of it. A fault is recorded, whoever raised it."""
+        outcome, reason = self._met(member, came_of_it) if isinstance(came_of_it, UpstreamFault) else (came_of_it, "")
+        self._loads.leave(member)
+        self._record(member, ticket, outcome, reason)
+        self._room_freed()
 
     def _candidates(self, whose: Whose) -> list[Candidate]:
-        now = self._clock.monotonic()
+        now, routes = self.clock.monotonic(), self._policies.routes
         members = self._members.values()
         slow = neighbours.slow(members, self._policies.selection, now)
-        rooms = neighbours.rooms(members, self._leaving, self._policies.pool)
         told = []
         for each in members:
-            barred = barring(self._policies.routes, whose, each.cluster.groups)
-            told.append(each.candidate(now, rooms[each.name], barred, slow=each.name in slow))
+            barred = barring(routes, whose, each.cluster.groups) if routes else ""
+            told.append(each.candidate(now, self._loads.room(each), barred, slow=each.name in slow))
             self._report(each, "the cool-down is over")
         return told
-
-    def _admit(self, member: Member) -> Ticket:
-        ticket = member.health.admit(self._clock.monotonic())
-        if ticket is None:  # chosen some time ago; someone else's trial or failure came between
-            raise UpstreamFault(Fault.BUSY, member.cluster.name, "it is not to be asked now")
-        return ticket
 
     def _met(self, member: Member, fault: UpstreamFault) -> tuple[Outcome, str]:
         """The outcome that a fault is, noted for the operator."""
@@ -233,7 +228,7 @@ class Fleet:
         member.faults[fault.fault] += 1
         if fault.fault is Fault.BUSY:
             wait_s = BUSY_S if fault.retry_after_s is None else fault.retry_after_s
-            member.health.told_to_wait(wait_s, self._clock.monotonic())
+            member.health.told_to_wait(wait_s, self.clock.monotonic())
         if not fault.counts:
             return Event.ANSWERED, reason
         member.failures += 1
@@ -242,7 +237,7 @@ class Fleet:
     def _record(self, member: Member, ticket: Ticket, outcome: Outcome, reason: str) -> None:
         if outcome in (Event.SUCCEEDED, Event.ANSWERED, Event.PROBE_OK):
             member.answered = True
-        member.health.record(ticket, outcome, self._clock.monotonic(), others_up=self._spared(member))
+        member.health.record(ticket, outcome, self.clock.monotonic(), others_up=self._spared(member))
         self._report(member, reason or outcome.value)
 
     def _spared(self, member: Member) -> bool:
@@ -267,7 +262,7 @@ class Fleet:
         return await self._probe(self._members[upstream])
 
     async def _probe(self, member: Member) -> Probed | None:
-        ticket = member.health.admit(self._clock.monotonic())
+        ticket = member.health.admit(self.clock.monotonic())
         self._report(member, "the cool-down is over")
         if ticket is None:
             return None
@@ -278,7 +273,7 @@ class Fleet:
             if not probed.ours:
                 outcome = Event.PROBE_OK if probed.alive else Event.PROBE_FAILED
             if probed.rtt_s is not None:
-                member.rtt.observe(probed.rtt_s, self._clock.monotonic())
+                member.rtt.observe(probed.rtt_s, self.clock.monotonic())
             if not probed.alive:
                 member.last_fault = reason = probed.detail
             return probed
@@ -302,7 +297,7 @@ class Fleet:
             await self.pause(self._until_next_probe_s(member))
 
     def _until_next_probe_s(self, member: Member) -> float:
-        probing, now = self._policies.probing, self._clock.monotonic()
+        probing, now = self._policies.probing, self.clock.monotonic()
         if member.rtt.straying:
             return STRAYED_S
         interval_s = max(probing.interval_s, len(self._members) / probing.per_second)
@@ -342,13 +337,13 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """Whether at least one upstream is there and was heard of."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         return any(each.health.state is not State.EJECTED and each.heard(now) for each in self._members.values())
 
     @property
     def lost(self) -> str:
         """Why no upstream can be asked; empty: one can. One on trial is not back yet."""
-        now, rows = self._clock.monotonic(), self._members.values()
+        now, rows = self.clock.monotonic(), self._members.values()
         if any(each.health.state is State.UP and not each.drained and each.heard(now) for each in rows):
             return ""
         told = (f"{each.name} {'drained' if each.drained else each.told_state}" for each in rows)
@@ -356,7 +351,7 @@ class Fleet:
 
     def status(self) -> list[UpstreamStatus]:
         """Every upstream, in the operator's order, and what would become of a request that no route bars."""
-        now, candidates = self._clock.monotonic(), self._candidates(ANYONE)
+        now, candidates = self.clock.monotonic(), self._candidates(ANYONE)
         choice = selection.choose(candidates, self._current, self._policies.selection, ())
         whys = {each.upstream: each.why.value for each in choice.verdicts}
         shares = selection.shares(candidates, self._current, self._policies.selection)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+import msgspec
+
 from edgecache.clusters.cluster import HealthPolicy
 
 #: An upstream that asks for more patience than this is asked again all the same.
@@ -29,6 +31,8 @@ TRIAL_TAKEN_S = 1.0
 class State(Enum):
     """How an upstream stands."""
 
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
+
     UP = "up"
     EJECTED = "ejected"  # left alone until it has cooled down
     TRIAL = "trial"  # cooled down; one probe or request decides
@@ -36,6 +40,8 @@ class State(Enum):
 
 class Event(Enum):
     """What happened to it. The first six are outcomes of a ticket, as they are recorded."""
+
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
 
     SUCCEEDED = "succeeded"  # a request ended well
     FAILED = "failed"  # a request failed by the upstream's fault
@@ -68,19 +74,21 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """Leave to ask once; its outcome is recorded once."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What selection needs to know. back_in_s: 0 when it may be asked now."""
 
     state: State
     back_in_s: float = 0.0
+
+
+#: How most stand, most of the time.
+WELL = Standing(State.UP)
 
 
 @dataclass(slots=True)
@@ -140,6 +148,8 @@ class Health:
 
     def standing(self, now: float) -> Standing:
         """Whether it may be asked for speech now, and if not, when."""
+        if self.state is State.UP and self._wait_until_s is None:
+            return WELL
         self._cool(now)
         wait_s = max(0.0, self._wait_until_s - now) if self._wait_until_s is not None else 0.0
         match self.state:

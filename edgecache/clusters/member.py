@@ -101,7 +101,8 @@ class Member:
 
     def limit(self, now: float) -> int:
         """How many requests it may be asked at once, now: fewer for a while after it came back."""
-        return max(1, int(self.most * self.health.warmth(now)))
+        warmth = self.health.warmth(now)
+        return self.most if warmth == 1.0 else max(1, int(self.most * warmth))
 
     def candidate(self, now: float, room: int, barred: str, *, slow: bool) -> Candidate:
         """As it stands. room: what its cluster leaves it."""

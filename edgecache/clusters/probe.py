@@ -77,7 +77,7 @@ class Probes:
         try:
             was_new = not line.used
             sent_at_s = self._clock.monotonic()
-            line.ask(wire.request("GET", to, HEADERS.items()))
+            line.ask(wire.request("GET", to, HEADERS))
             reading = await line.head(by)
             rtt_s = max(0.0, self._clock.monotonic() - sent_at_s)
             by_tcp_s = tcp_rtt_s(line.transport) if self._probing.measure == "tcp" else None

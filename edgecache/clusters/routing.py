@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from edgecache.option import option, required
 
 
@@ -33,8 +35,7 @@ class Route:
         return all(not patterns or any(fnmatchcase(value, each) for each in patterns) for patterns, value in pairs)
 
 
-@dataclass(frozen=True, slots=True)
-class Whose:
+class Whose(msgspec.Struct, frozen=True):
     """What routes go by. namespace: whose recordings they are."""
 
     namespace: str = "default"

@@ -12,8 +12,9 @@ the least to do for its size is asked. So distance decides first, and load only 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from edgecache.clusters.cluster import SelectionPolicy
 from edgecache.clusters.health import Standing, State
@@ -45,8 +46,7 @@ class Why(Enum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """One upstream as it stands.
 
     rtt_s: None when unmeasured. room: how many more requests it may be asked now; under_way: how many it is. size: how
@@ -66,17 +66,18 @@ class Candidate:
     slow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Why one candidate was or was not chosen."""
 
     upstream: str
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Whom to ask. keep_to: the upstream to be `current` next time; not this one when it only stands in."""
+class Chosen(msgspec.Struct, frozen=True):
+    """Whom to ask. keep_to: the upstream to be `current` next time; not this one when it only stands in.
+
+    verdicts: of all candidates, where `choose` was asked.
+    """
 
     upstream: str
     cluster: str
@@ -85,8 +86,7 @@ class Chosen:
     verdicts: tuple[Verdict, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NoneLeft:
+class NoneLeft(msgspec.Struct, frozen=True):
     """Nobody can be asked. busy: some are alive but full or asking for patience; otherwise all are down or tried.
 
     barred: routes that bar others.
@@ -98,37 +98,63 @@ class NoneLeft:
     barred: tuple[str, ...] = ()
 
 
-def choose(
+def pick(
     candidates: Sequence[Candidate], current: str | None, policy: SelectionPolicy, tried: Collection[str]
 ) -> Chosen | NoneLeft:
     """Whom to ask. candidates: in the operator's order. current: whom the last choice kept to. tried: asked in vain."""
-    ruled_out = {each.upstream: why for each in candidates if (why := _obstacle(each, tried)) is not None}
-    ranked = sorted((each for each in candidates if each.upstream not in ruled_out), key=_rank)
+    ranked = _ranked(candidates, tried)
     if not ranked:
-        return _none_left(candidates, ruled_out)
-    near = _near(ranked, current, policy)
-    anchor, winner = near[0], min(near, key=_load)  # of equals the first, which is the anchor
-    whys = ruled_out | {each.upstream: _shortcoming(each, winner, near) for each in ranked}
-    whys[winner.upstream] = _merit(winner, anchor, ranked[0])
-    stands_in = current is not None and ruled_out.get(current) in (Why.TRIED, Why.FULL, Why.TOLD_TO_WAIT)
-    return Chosen(
-        winner.upstream,
-        winner.cluster,
-        whys[winner.upstream],
-        keep_to=current if stands_in and current is not None else anchor.upstream,
-        verdicts=tuple(Verdict(each.upstream, whys[each.upstream]) for each in candidates),
-    )
+        return _none_left(candidates, tried)
+    first = ranked[0]
+    if len(ranked) == 1:
+        anchor = winner = first
+    else:
+        near = _near(ranked, current, policy)
+        anchor, winner = near[0], min(near, key=_load)  # of equals the first, which is the anchor
+    stands_in = current is not None and current != anchor.upstream and _is_away(current, candidates, tried)
+    keep_to = current if stands_in and current is not None else anchor.upstream
+    return Chosen(winner.upstream, winner.cluster, _merit(winner, anchor, first), keep_to)
+
+
+def choose(
+    candidates: Sequence[Candidate], current: str | None, policy: SelectionPolicy, tried: Collection[str]
+) -> Chosen | NoneLeft:
+    """The same, with a verdict on each."""
+    picked = pick(candidates, current, policy, tried)
+    if isinstance(picked, NoneLeft):
+        return picked
+    near = _near(_ranked(candidates, tried), current, policy)
+    winner = next(each for each in near if each.upstream == picked.upstream)
+    verdicts = []
+    for each in candidates:
+        why = picked.why if each is winner else _obstacle(each, tried) or _shortcoming(each, winner, near)
+        verdicts.append(Verdict(each.upstream, why))
+    return msgspec.structs.replace(picked, verdicts=tuple(verdicts))
 
 
 def shares(candidates: Sequence[Candidate], current: str | None, policy: SelectionPolicy) -> dict[str, float]:
     """Which share of many requests each would be asked as things stand: by size among those as near; sums to 1 or 0."""
     told = {each.upstream: 0.0 for each in candidates}
-    ranked = sorted((each for each in candidates if _obstacle(each, ()) is None), key=_rank)
+    ranked = _ranked(candidates, ())
     if ranked:
         near = _near(ranked, current, policy)
         whole = sum(each.size for each in near)
         told |= {each.upstream: each.size / whole for each in near}
     return told
+
+
+def _ranked(candidates: Sequence[Candidate], tried: Collection[str]) -> list[Candidate]:
+    """Those that may be asked, the best first."""
+    ranked = [each for each in candidates if _obstacle(each, tried) is None]
+    if len(ranked) > 1:
+        ranked.sort(key=_rank)
+    return ranked
+
+
+def _is_away(current: str, candidates: Sequence[Candidate], tried: Collection[str]) -> bool:
+    """Whether the current one only can't be asked just now."""
+    away = (Why.TRIED, Why.FULL, Why.TOLD_TO_WAIT)
+    return any(each.upstream == current and _obstacle(each, tried) in away for each in candidates)
 
 
 def _near(ranked: Sequence[Candidate], current: str | None, policy: SelectionPolicy) -> list[Candidate]:
@@ -206,7 +232,8 @@ def _shortcoming(candidate: Candidate, winner: Candidate, near: Sequence[Candida
     return Why.AS_NEAR if candidate in near else Why.FARTHER
 
 
-def _none_left(candidates: Sequence[Candidate], ruled_out: dict[str, Why]) -> NoneLeft:
+def _none_left(candidates: Sequence[Candidate], tried: Collection[str]) -> NoneLeft:
+    ruled_out = {each.upstream: why for each in candidates if (why := _obstacle(each, tried)) is not None}
     never = (Why.TRIED, Why.BARRED, Why.DRAINED)
     waits_s = [
         ROOM_AGAIN_S if ruled_out[each.upstream] is Why.FULL else each.standing.back_in_s

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import functools
 import ssl
-from collections import Counter, deque
+from collections import deque
 
 from edgecache.clusters.cluster import Pool
 from edgecache.clusters.connections import Line, LineFault, named
@@ -32,7 +32,7 @@ class Switchboard:
         self._tls = tls
         #: The warm ones, the last used last.
         self._warm: dict[Peer, list[Line]] = {}
-        self._taken: Counter[Peer] = Counter()
+        self._taken: dict[Peer, int] = {}
         self._in_all = 0
         self._closed = False
         self._queue: deque[tuple[Peer, asyncio.Future[None]]] = deque()
@@ -55,6 +55,13 @@ class Switchboard:
         except BaseException:
             self._leave(peer)
             raise
+
+    def warm(self, peer: Peer) -> Line | None:
+        """A line that can be asked on now, to be given back; None: it has to be waited for."""
+        line = self._idle(peer) if self._room(peer) else None
+        if line is not None:
+            self._count(peer, 1)
+        return line
 
     def give_back(self, line: Line) -> None:
         """The exchange is over, however it ended."""
@@ -92,11 +99,11 @@ class Switchboard:
     # Room.
 
     def _room(self, peer: Peer) -> bool:
-        return self._in_all < self._pool.max_connections and self._taken[peer] < self._pool.max_per_host
+        return self._in_all < self._pool.max_connections and self._taken.get(peer, 0) < self._pool.max_per_host
 
     def _count(self, peer: Peer, by: int) -> None:
         self._in_all += by
-        self._taken[peer] += by
+        self._taken[peer] = self._taken.get(peer, 0) + by
 
     async def _wait(self, peer: Peer, by: float) -> None:
         """Until somebody else's room is given on."""

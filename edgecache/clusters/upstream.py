@@ -10,11 +10,12 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from ssl import SSLContext
 from typing import Protocol
+
+import msgspec
 
 from edgecache.clock import Clock
 from edgecache.clusters import wire
@@ -25,7 +26,7 @@ from edgecache.clusters.fault import Fault, UpstreamFault, retry_after_s, status
 from edgecache.clusters.reasons import MAX_BYTES, UNNAMED, named
 from edgecache.clusters.resolving import Resolver
 from edgecache.clusters.switchboard import Switchboard, verifying
-from edgecache.clusters.wire import Reading
+from edgecache.clusters.wire import Peer, Reading, Target
 from edgecache.measures.ladder import Spread
 from edgecache.speech.utterance import Utterance
 
@@ -38,10 +39,11 @@ MORE_BYTES = 1 << 20
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?&=+-]{0,255}")
 _ORIGIN = re.compile(r"https?://[^/]+")
 USER_AGENT = f"edgecache/{version('edgecache')}"
+_MINE = {"Content-Type": "application/json", "Accept": "audio/*"}
+_LAST = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A request as a dialect writes it. more_in: the header of the answer that says where more is told, if any does."""
 
     url: str
@@ -133,10 +135,17 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return raw if raw.isascii() and raw.isprintable() else ""
 
 
+#: Given an answer whose head is whole; what it gives is handed the body.
+Hear = Callable[[Answer], Callable[[bytes], None]]
+
+
 class Asking(AbstractAsyncContextManager[Answer]):
     """One exchange; its connection is given back with the end of the block. A body not read to its end costs it."""
 
-    __slots__ = ("_address", "_cluster", "_forwarding", "_line", "_lines", "_outgoing")
+    __slots__ = (
+        *("_address", "_answer", "_cluster", "_deadlines", "_failure", "_forwarding", "_hear", "_line", "_lines"),
+        *("_outgoing", "_peer", "_request"),
+    )
 
     def __init__(
         self, lines: "Lines", cluster: str, outgoing: Outgoing, forwarding: Mapping[str, str], address: str | None
@@ -147,33 +156,81 @@ class Asking(AbstractAsyncContextManager[Answer]):
         self._forwarding = forwarding
         self._address = address
         self._line: Line | None = None
+        # From when it is begun.
+        self._request = b""
+        self._peer: Peer | None = None
+        self._deadlines: Deadlines | None = None
+        # When its head was whole, where somebody hears it from there on.
+        self._hear: Hear | None = None
+        self._answer: Answer | None = None
+        self._failure: Exception | None = None
+
+    def begin(self, hear: Hear | None = None) -> None:
+        """Asks now, if a warm line is there; if not, entering does. hear: told of the answer in the turn in which its head
+        was whole; what it or that raises is for who enters. UpstreamFault: nobody can be asked so."""
+        try:
+            to = wire.target(self._outgoing.url)
+        except ValueError as error:
+            raise self._fault(Fault.CONNECT, "its URL can't be used") from error
+        self._hear = hear
+        self._peer = to.peer if self._address is None else to.peer._replace(address=self._address)
+        self._request = self._lines.written(to, self._outgoing, self._forwarding)
+        line = self._line = self._lines.board.warm(self._peer)
+        if line is not None:
+            line.ask(self._request, self._headed)
+        self._deadlines = Deadlines(self._lines.timeouts, asyncio.get_running_loop().time())
 
     async def __aenter__(self) -> Answer:
-        deadlines = Deadlines(self._lines.timeouts, asyncio.get_running_loop().time())
         try:
-            reading = await self._head(deadlines.due_at)
-            assert self._line is not None
-            await self._check(reading)
-            where = reading.headers.get(self._outgoing.more_in, "")
-            return Answer(self._cluster, self._line, reading, deadlines, partial(self._more, where))
+            if self._deadlines is None:
+                self.begin()
+            assert self._deadlines is not None
+            reading = await self._head(self._deadlines.due_at)
+            if self._failure is not None:
+                raise self._failure
+            if self._answer is not None:
+                return self._answer
+            await self._check_status(reading)
+            return self._answered(reading)
         except LineFault as error:
-            self._give_back()
+            self.give_back()
             raise self._fault(error.fault, error.detail) from error
         except TimeoutError as error:
-            self._give_back()
+            self.give_back()
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no answer in time") from error
         except BaseException:
-            self._give_back()
+            self.give_back()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_back()
+        self.give_back()
+
+    def _headed(self, reading: Reading) -> None:
+        """The head is whole."""
+        hear, self._hear = self._hear, None
+        if hear is None or self._line is None or status_fault(reading.status) is not None:
+            return  # whoever enters is told, and may read on
+        try:
+            answer = self._answered(reading)
+            assert self._deadlines is not None
+            self._line.hand_to(hear(answer), self._deadlines)
+            self._answer = answer
+        except Exception as error:  # for whoever enters
+            self._failure = error
+
+    def _answered(self, reading: Reading) -> Answer:
+        """UpstreamFault: it is none whose body can be taken as it is."""
+        self._check(reading)
+        assert self._line is not None
+        assert self._deadlines is not None
+        where = reading.headers.get(self._outgoing.more_in, "")
+        return Answer(self._cluster, self._line, reading, self._deadlines, partial(self._more, where))
 
     async def _more(self, where: str) -> bytes:
         """A second request, to a path of the same server. Whatever goes wrong with it is no fault: the audio is whole."""
         if not _PATH.fullmatch(where):
             return b""
-        self._give_back()
+        self.give_back()
         origin = _ORIGIN.match(self._outgoing.url)
         assert origin is not None
         asked = Outgoing(origin[0] + where, self._outgoing.headers, None)
@@ -194,38 +251,33 @@ class Asking(AbstractAsyncContextManager[Answer]):
 
     async def _head(self, by: float) -> Reading:
         """The answer's head, asked for again once if an idle connection had died unnoticed."""
-        try:
-            to = wire.target(self._outgoing.url)
-        except ValueError as error:
-            raise self._fault(Fault.CONNECT, "its URL can't be used") from error
-        peer = to.peer if self._address is None else to.peer._replace(address=self._address)
-        method = "GET" if self._outgoing.body is None else "POST"
-        request = wire.request(method, to, _headers(self._outgoing, self._forwarding).items(), self._outgoing.body)
+        assert self._peer is not None
         board, connect_s = self._lines.board, self._lines.timeouts.connect_s
-        line = self._line = await board.take(peer, by, connect_s)
-        self._count(line)
-        line.ask(request)
+        line = self._line
+        if line is None:
+            line = self._ask(await board.take(self._peer, by, connect_s))
         try:
             return await line.head(by)
         except LineFault:
             # Most likely nobody has read the request: to ask once more on a new connection is safe enough.
             if not (line.used and line.unheard):
                 raise
-        self._give_back()
-        line = self._line = await board.take(peer, by, connect_s, fresh=True)
-        self._count(line)
-        line.ask(request)
+        self._return_line()
+        line = self._ask(await board.take(self._peer, by, connect_s, fresh=True))
         return await line.head(by)
 
-    async def _check(self, reading: Reading) -> None:
-        """UpstreamFault: not a 200 whose body can be taken as it is."""
-        fault, headers = status_fault(reading.status), reading.headers
+    async def _check_status(self, reading: Reading) -> None:
+        """UpstreamFault: not a 200."""
+        fault = status_fault(reading.status)
         if fault is not None:
-            wait_s = retry_after_s(headers.get("retry-after"), self._lines.clock.wall())
+            wait_s = retry_after_s(reading.headers.get("retry-after"), self._lines.clock.wall())
             why = named(await self._rest()) if fault is Fault.REFUSED else UNNAMED
             raise UpstreamFault(fault, self._cluster, f"status {reading.status}", reading.status, wait_s, why)
-        encodings = headers.get("content-encoding", "").lower().split(",")
-        if any(each.strip() not in ("", "identity") for each in encodings):
+
+    def _check(self, reading: Reading) -> None:
+        """UpstreamFault: a 200 whose body can't be taken as it is."""
+        headers, encodings = reading.headers, reading.headers.get("content-encoding")
+        if encodings is not None and any(each.strip() not in ("", "identity") for each in encodings.lower().split(",")):
             raise UpstreamFault(Fault.ENCODED, self._cluster, "the body is encoded though identity was asked for", 200)
         if "transfer-encoding" in headers and not reading.chunked:
             raise UpstreamFault(Fault.PROTOCOL, self._cluster, "a transfer encoding other than chunked", 200)
@@ -242,14 +294,22 @@ class Asking(AbstractAsyncContextManager[Answer]):
                 told += part
         return b""
 
-    def _count(self, line: Line) -> None:
+    def _ask(self, line: Line) -> Line:
+        self._line = line
         if not line.used:
             self._lines.connects.setdefault(self._cluster, Spread()).add(line.made_in_s)
+        line.ask(self._request, self._headed)
+        return line
 
     def _fault(self, fault: Fault, detail: str) -> UpstreamFault:
         return UpstreamFault(fault, self._cluster, detail)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """It is over, however it ended."""
+        self._hear = None
+        self._return_line()
+
+    def _return_line(self) -> None:
         if self._line is not None:
             self._lines.board.give_back(self._line)
             self._line = None
@@ -272,6 +332,8 @@ class Lines:
         self.board = Switchboard(pool, self._resolver, tls)
         #: How long connections took to make, by cluster.
         self.connects: dict[str, Spread] = {}
+        #: By URL: what was asked for there last, but for the body; and of which headers that is.
+        self._written: dict[str, tuple[Mapping[str, str], Mapping[str, str], bytes]] = {}
 
     async def start(self) -> None:
         """Reads whom TLS may trust; connections are made as they are needed."""
@@ -281,6 +343,17 @@ class Lines:
         """Closes every connection that is not in use, and the others with their exchange."""
         self.board.close()
         await self._resolver.close()
+
+    def written(self, to: Target, outgoing: Outgoing, forwarding: Mapping[str, str]) -> bytes:
+        """The bytes that ask. Of the same headers (the very same, for they are not looked at) all but the body is spelled
+        out once. ValueError: a header would not end with its line."""
+        if outgoing.body is None:
+            return wire.request("GET", to, _headers(outgoing, forwarding))
+        known = self._written.get(outgoing.url)
+        if known is None or known[0] is not outgoing.headers or known[1] is not forwarding:
+            head = wire.opening("POST", to, _headers(outgoing, forwarding))
+            known = self._written[outgoing.url] = outgoing.headers, forwarding, head
+        return b"%bContent-Length: %d\r\n\r\n%b" % (known[2], len(outgoing.body), outgoing.body)
 
     def ask(
         self, cluster: str, outgoing: Outgoing, forwarding: Mapping[str, str], address: str | None = None
@@ -295,6 +368,4 @@ class Lines:
 def _headers(outgoing: Outgoing, forwarding: Mapping[str, str]) -> dict[str, str]:
     """All but those that HTTP itself needs; the dialect's own go over ours, whatever their case."""
     theirs = {name.title(): text for name, text in outgoing.headers.items()}
-    mine = {"Content-Type": "application/json", "Accept": "audio/*"}
-    last = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    return {**mine, **theirs, **last, **forwarding}
+    return {**_MINE, **theirs, **_LAST, **forwarding}

@@ -5,12 +5,14 @@ be: what can be read in two ways is refused, and so is what comes past the end. 
 leniencies off) for heads and chunks; bodies with a length are counted here. Rule 7: heads, interim answers and trailers are
 bounded. It does not know connections, nor what an answer means.
 
-Theory. Clusters send one chunk after the other of the same size, each in a packet of its own. So what came is compared with
-what the parser has read before: exactly one chunk, with the same line before it, where a chunk is to begin. That is one too,
-and costs a comparison. The parser is not told of it: it stands between two chunks before and after.
+Theory. Clusters send the same head again and again, at least within a second, and one chunk after the other, each whole in
+what comes at once. So heads are remembered with what they said, and found again by equality. And where a chunk is to begin,
+whole chunks of the plainest form are read here: a size in hexadecimal digits and nothing else on its line. The parser is not
+told of them: it stands between two chunks before and after, or is made only where something else comes.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping, Sized
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
@@ -31,6 +33,11 @@ _OPENING = b"HTTP/1."
 _LINE_END = b"\r\n"
 _BLANK_LINE = b"\r\n\r\n"
 _PORTS = {"http": 80, "https": 443}
+#: The line before a chunk, without extensions; and all that is behind the last one, without trailers.
+_CHUNK_LINE = re.compile(rb"0{0,7}([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+_LAST_CHUNK = b"0\r\n\r\n"
+#: Longer heads are not remembered.
+_MEMORABLE_BYTES = 2048
 
 
 class Malformed(Exception):
@@ -69,17 +76,21 @@ def target(url: str) -> Target:
     return Target(Peer(parts.scheme, host, port), authority, path)
 
 
-def request(method: str, to: Target, headers: Iterable[tuple[str, str]], body: bytes | None = None) -> bytes:
-    """The bytes that ask. ValueError: a header would not end with its line."""
-    lines = [f"{method} {to.path} HTTP/1.1", f"Host: {to.authority}"]
-    lines += [f"{name}: {text}" for name, text in headers]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
+def opening(method: str, to: Target, headers: Mapping[str, str]) -> bytes:
+    """The head of a request as far as it does not say where the request ends. ValueError: a header would not end with its
+    line."""
+    lines = [f"{method} {to.path} HTTP/1.1", f"Host: {to.authority}", *(f"{name}: {headers[name]}" for name in headers)]
     head = "\r\n".join(lines)
     ends = len(lines) - 1
     if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:
         raise ValueError("a header holds a line break or NUL")
-    return (head + "\r\n\r\n").encode() + (body or b"")
+    return (head + "\r\n").encode()
+
+
+def request(method: str, to: Target, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """The bytes that ask. ValueError: as with `opening`."""
+    length = b"" if body is None else b"Content-Length: %d\r\n" % len(body)
+    return b"%b%b\r\n%b" % (opening(method, to, headers), length, body or b"")
 
 
 class Stage(Enum):
@@ -88,6 +99,72 @@ class Stage(Enum):
     HEAD = "head"
     BODY = "body"
     END = "end"
+
+
+class Head(NamedTuple):
+    """What the head of an answer says. headers: by their names in lower case; those that come twice joined by a comma."""
+
+    status: int
+    headers: Mapping[str, str]
+    length: int | None
+    chunked: bool
+    framed: bool
+    keeps: bool
+
+
+class _Lines:
+    """What httptools tells of a head."""
+
+    __slots__ = ("fields", "keeps", "parser")
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.keeps = False
+        self.parser: HttpResponseParser | None = None
+
+    def on_header(self, name: bytes, text: bytes) -> None:
+        _bound(self.fields, name, text)
+        self.fields.append((name, text))
+
+    def on_headers_complete(self) -> None:
+        if self.parser is not None:  # later it speaks of the message, if that has no body
+            self.keeps = self.parser.should_keep_alive()
+
+
+def _bound(fields: Sized, name: bytes, text: bytes) -> None:
+    if len(name) + len(text) > MAX_LINE_BYTES or len(fields) >= MAX_HEADERS:
+        raise Malformed("headers too large or too many")
+
+
+def _read_head(head: bytes) -> Head:
+    if head.find(b"\r\n") > MAX_LINE_BYTES or not head.startswith(_OPENING) or b"\0" in head:
+        raise Malformed("no status line of HTTP/1.1")
+    lines = _Lines()
+    parser = lines.parser = HttpResponseParser(lines)
+    try:
+        with suppress(HttpParserUpgrade):  # 101 it is then: nothing that was asked for
+            parser.feed_data(head)
+    except HttpParserError:
+        raise Malformed("the head is malformed") from None
+    finally:
+        lines.parser = None
+    status, headers = parser.get_status_code(), dict[str, str]()
+    for raw, text in lines.fields:
+        name, said = raw.decode("latin-1").lower(), text.decode("latin-1").strip(" \t")
+        headers[name] = f"{headers[name]}, {said}" if name in headers else said
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if length is not None and status >= 200:
+        digits = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS
+        if coding is not None or not digits:
+            raise Malformed("two framings, or a length that is none")
+    size = int(length) if length is not None and status >= 200 else None
+    chunked = coding is not None and coding.lower() == "chunked"
+    framed = size is not None or (chunked and parser.get_http_version() == "1.1")
+    return Head(status, headers, size, chunked, framed, lines.keeps)
+
+
+#: Heads of late are remembered with what they said: a few for each cluster.
+_known_head = lru_cache(maxsize=64)(_read_head)
 
 
 class Reading:
@@ -99,28 +176,26 @@ class Reading:
 
     __slots__ = (
         *("begun", "chunked", "framed", "headers", "keeps", "length", "stage", "status"),
-        *("_alike", "_alike_bytes", "_between", "_fields", "_held", "_interim", "_left", "_parser", "_pieces"),
-        *("_silent_bytes", "_version"),
+        *("_between", "_fields", "_head_bytes", "_held", "_interim", "_left", "_parser", "_pieces"),
+        "_silent_bytes",
     )
 
     def __init__(self) -> None:
         self.stage = Stage.HEAD
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.length: int | None = None
         self.chunked = self.framed = self.keeps = self.begun = False
         self._held = bytearray()
         self._interim = 0
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: list[bytes] = []
         self._parser: HttpResponseParser | None = None
-        self._version = ""
         self._left = 0
         self._pieces: list[bytes] = []
         self._silent_bytes = 0
-        #: Whether the parser stands where a chunk is to begin; the line of the last one that came alone, and its whole size.
+        #: Whether a chunk is to begin; and the head that a parser is to be given first, if there is none yet.
         self._between = False
-        self._alike = b""
-        self._alike_bytes = 0
+        self._head_bytes = b""
 
     def __repr__(self) -> str:
         return f"<Reading {self.stage.value} {self.status} {'framed' if self.framed else 'unframed'}>"
@@ -135,6 +210,8 @@ class Reading:
         if self.stage is Stage.END:
             raise Malformed("more came than the whole answer")
         if self.chunked:
+            if self._between and (plain := self._plain_chunks(received)) is not None:
+                return plain
             return self._unchunk(received)
         if self.length is not None:
             self._left -= len(received)
@@ -176,55 +253,26 @@ class Reading:
 
     def _read(self, head: bytes) -> None:
         """One head, of an answer or of an interim one."""
-        if head.find(b"\r\n") > MAX_LINE_BYTES or not head.startswith(_OPENING) or b"\0" in head:
-            raise Malformed("no status line of HTTP/1.1")
-        self._fields.clear()
-        parser = self._parser = HttpResponseParser(self)
-        try:
-            with suppress(HttpParserUpgrade):  # 101 it is then: nothing that was asked for
-                parser.feed_data(head)
-        except HttpParserError:
-            raise Malformed("the head is malformed") from None
-        self.status = parser.get_status_code()
-        if 100 <= self.status < 200 and self.status != 101:
+        said = _known_head(head) if len(head) <= _MEMORABLE_BYTES else _read_head(head)
+        if 100 <= said.status < 200 and said.status != 101:
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise Malformed("too many interim answers")
             return
-        self._settle(parser)
-
-    def _settle(self, parser: HttpResponseParser) -> None:
-        """The head is whole: where the body ends."""
-        headers = self.headers
-        for raw, said in self._fields:
-            name, text = raw.decode("latin-1").lower(), said.decode("latin-1").strip(" \t")
-            headers[name] = f"{headers[name]}, {text}" if name in headers else text
-        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if length is not None:
-            if coding is not None or not (length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS):
-                raise Malformed("two framings, or a length that is none")
-            self._left = self.length = int(length)
-        self.chunked = coding is not None and coding.lower() == "chunked"
-        self.framed = length is not None or (self.chunked and self._version == "1.1")
+        self.status, self.headers, self.length, self.chunked, self.framed, self.keeps = said
+        self._left = self.length or 0
         ends = self.length == 0 or self.status in (101, 204, 304)
         self.stage = Stage.END if ends else Stage.BODY
-        if not self.chunked or ends:
-            self._parser = None
+        if self.chunked and not ends:
+            self._between, self._head_bytes = True, head
 
     # The body, in chunks.
 
     def _unchunk(self, received: bytes) -> bytes:
-        between, alike = self._between, self._alike
-        if (
-            between
-            and len(received) == self._alike_bytes
-            and received.startswith(alike)
-            and received.endswith(_LINE_END)
-        ):
-            self._silent_bytes = 0
-            return received[len(alike) : -2]
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            parser = self._parser = HttpResponseParser(self)
+            parser.feed_data(self._head_bytes)  # which it has been read of before
         try:
             parser.feed_data(received)
         except HttpParserError:
@@ -241,10 +289,27 @@ class Reading:
             return b""
         self._silent_bytes = 0
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if between and self._between and len(pieces) == 1:
-            self._alike, self._alike_bytes = received[: -2 - len(body)], len(received)
         pieces.clear()
         return body
+
+    def _plain_chunks(self, received: bytes) -> bytes | None:
+        """The content of these whole chunks; None: they are something else, and nothing was read."""
+        at, pieces = 0, []
+        while at < len(received):
+            line = _CHUNK_LINE.match(received, at)
+            if line is None:
+                if received[at:] != _LAST_CHUNK:
+                    return None
+                self.stage, self._parser = Stage.END, None
+                break
+            begins = line.end()
+            stops = begins + int(line[1], 16)
+            if not received.startswith(_LINE_END, stops):
+                return None
+            pieces.append(received[begins:stops])
+            at = stops + 2
+        self._silent_bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # What httptools tells.
 
@@ -254,15 +319,8 @@ class Reading:
 
     def on_header(self, name: bytes, text: bytes) -> None:
         """A line of the head, or a trailer, which is looked at no further."""
-        if len(name) + len(text) > MAX_LINE_BYTES or len(self._fields) >= MAX_HEADERS:
-            raise Malformed("headers too large or too many")
-        self._fields.append((name, text))
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        assert parser is not None
-        self._version = parser.get_http_version()
-        self.keeps = parser.should_keep_alive()
+        _bound(self._fields, name, text)
+        self._fields.append(name)
 
     def on_chunk_header(self) -> None:
         self._between = False

@@ -1,11 +1,15 @@
 """Heads that were read before, found again by equality: a client sends the same one with text after text. Pure.
 
-Keeps rules 1 and 7. What a head says never changes, and whom it admits only with the keyring, so that is compared. Heads are
+Keeps rules 1 and 7. What a head says never changes, and whom it admits only with the keyring, so that is compared. How long
+the body is differs with the text, and changes nothing else: heads are compared without that number. Heads are
 remembered when they come for the second time: one that is never sent again, as where each has an id or a span of its own,
 would push out another.
 """
 
+import re
 from typing import NamedTuple
+
+import msgspec
 
 from edgecache.delivery import plain
 from edgecache.delivery.auth import Caller, Gate, Keyring
@@ -17,6 +21,8 @@ HEADS_BYTES = 1 << 20
 #: About what Python adds to one.
 OVERHEAD_BYTES = 1500
 NOTED_AT_MOST = 4096
+#: As `plain` reads it; a head with two of them is not plain, and never remembered.
+_LENGTH = re.compile(rb"\r\nContent-Length: ([1-9][0-9]{0,8})(?=\r\n)", re.IGNORECASE)
 
 
 class Known(NamedTuple):
@@ -42,10 +48,16 @@ class Heads:
 
     def read(self, received: bytes) -> Known | None:
         """The plain request that these bytes begin with, from someone who may ask. None: aiohttp is to read it."""
-        head = received[: received.find(b"\r\n\r\n", 0, plain.MAX_HEAD_BYTES) + 4]
+        end = received.find(b"\r\n\r\n", 0, plain.MAX_HEAD_BYTES) + 4
+        said = _LENGTH.search(received, 0, end)
+        head = received[:end] if said is None else received[: said.start(1)] + received[said.end(1) : end]
         known = self._memo.get(head)
         if known is not None and known.ring is self._gate.ring:
-            return known
+            if said is None or int(said[1]) == known.found.length:
+                return known
+            return Known(
+                msgspec.structs.replace(known.found, length=int(said[1]), body_at=end), known.ring, known.caller
+            )
         found, ring = plain.read(received), self._gate.ring
         if found is None:
             return None

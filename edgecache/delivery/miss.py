@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: So much is written at once: more says too little about whether the client reads.
 WRITE_BYTES = 64 << 10
 _END = b"0\r\n\r\n"
+_RAW = Way.RAW.value
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -164,17 +165,22 @@ class Miss(Course):
         if begun.flight.head is None:
             self._refused(begun, begun.flight.refusal())
             return
-        live, service = begun.live, self._service
-        self._take_down(live)
         self.status = 200
         if self._gone:
+            self._take_down(begun.live)
             self._leave()
             return
-        head = service.heads.head(live, self._clock.monotonic() - self._began_s, self.request_id, self._clock.wall())
-        self.listening = service.audience.listening()
-        service.tally.streaming[Way.RAW.value] += 1
         self._move(Event.SPEAKS)
-        self._pass_on(head)
+        elapsed_s = self._clock.monotonic() - self._began_s
+        self._pass_on(self._service.heads.head(begun.live, elapsed_s, self.request_id, self._clock.wall()))
+
+    def _note(self) -> None:
+        """What is counted of a stream that began. After its first byte is out: somebody waits for that."""
+        begun = self._found.begun
+        assert isinstance(begun, Begun), self
+        self._take_down(begun.live)
+        self.listening = self._service.audience.listening()
+        self._service.tally.streaming[_RAW] += 1
 
     def _refused(self, begun: Begun, error: SpeechError) -> None:
         try:
@@ -194,47 +200,60 @@ class Miss(Course):
         if self._gone:
             self._leave()
             return False
-        listener, chunks, error = self._listener, [head], None
+        listener, chunks, handed, error = self._listener, [head], list[tuple[int, float]](), None
+        pending = self._pending
         assert listener is not None, self
         try:
-            while self._pending < WRITE_BYTES and (chunk := listener.take()):
-                self._hand(len(chunk), listener.audio_s)
+            while pending < WRITE_BYTES and (chunk := listener.take()):
+                handed.append((len(chunk), listener.audio_s))
+                pending += len(chunk)
                 chunks += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
         except SpeechError as told:
             error = told
-        more, ended = self._pending >= WRITE_BYTES, error is None and listener.ended
+        ended = error is None and listener.ended
         if ended:
             chunks.append(_END)
+        if handed and self._first_byte_s is None:
+            self._first_byte_s = self._clock.monotonic()
         if len(chunks) > 1 or head:
             self._write(b"".join(chunks), direct=bool(head))
+        if head:
+            self._note()
+        self._hand(handed)
         if error is not None:
             self.error = error.code
             self._taken()
             self._finish(whole=False)
-        elif ended and self._line.writing_paused:
-            self._move(Event.ENDS)
-        elif ended:
-            self._finish(whole=True)
-        return more
+        elif self._line.writing_paused:
+            self._await_room()
+            if ended:
+                self._move(Event.ENDS)
+        else:
+            self._taken()
+            if ended:
+                self._finish(whole=True)
+        return pending >= WRITE_BYTES
 
-    def _hand(self, size_bytes: int, audio_s: float) -> None:
-        if self._first_byte_s is None:
-            self._first_byte_s = self._clock.monotonic()
-        self._pending += size_bytes
-        if self.listening is not None and isinstance(self._found.begun, Begun):
-            self.listening.hand(audio_s, self._found.begun.flight.arrived_s)
+    def _hand(self, handed: list[tuple[int, float]]) -> None:
+        """Counts what was written."""
+        begun = self._found.begun
+        for size_bytes, audio_s in handed:
+            self._pending += size_bytes
+            if self.listening is not None and isinstance(begun, Begun):
+                self.listening.hand(audio_s, begun.flight.arrived_s)
 
     def _write(self, written: bytes, *, direct: bool) -> None:
         """direct: nothing else waits to be written."""
         transport = self._line.transport
         if direct:
             self._line.send(written, b"")
-        elif written and transport is not None:
+        elif transport is not None:
             transport.write(written)
-        if self._line.writing_paused:
+
+    def _await_room(self) -> None:
+        """The client is dropped if it makes none for too long."""
+        if self._stalling is None:
             self._stalling = asyncio.get_running_loop().call_later(self._service.limits.write_stall_s, self._drop)
-        else:
-            self._taken()
 
     def _taken(self) -> None:
         """The client has made room for all that was written."""
@@ -300,7 +319,7 @@ class Miss(Course):
         if self._stage is not Stage.WAITING and self._stalling is not None:
             self._stalling.cancel()
         if self.listening is not None:
-            tally.streaming[Way.RAW.value] -= 1
+            tally.streaming[_RAW] -= 1
         self._move(Event.DONE)
         tally.under_way[self.route] -= 1
         if self._listener is not None:

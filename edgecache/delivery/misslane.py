@@ -35,6 +35,7 @@ class MissLane:
         if service.lane is not None:
             service.lane.unheard = self.wanted
         self._passed = loop_passed(None, service.cdn_id)
+        self._untraced = forwarding(service.node, self._passed, None)
         #: Requests that aiohttp never saw.
         self.taken = 0
 
@@ -73,7 +74,8 @@ class MissLane:
         """
         service, utterance = self._service, wanted.utterance
         span = None if service.begin_span is None else service.begin_span(wanted.trace)
-        passed = forwarding(service.node, self._passed, span or wanted.trace)
+        trace = span or wanted.trace
+        passed = self._untraced if trace is None else forwarding(service.node, self._passed, trace)
         wish = Wish(utterance, wanted.caller.namespace, forwarding=passed, looked_for=looked_for)
         begun: Recorded | Begun | Exception | None
         try:

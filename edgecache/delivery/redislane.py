@@ -85,6 +85,8 @@ class RedisLane:
 
     def ask(self, line: Line, seen: Seen, received: bytes, began_s: float) -> Asking | None:
         """Asks Redis; the line is told, later. None: there is nothing to wait for."""
+        if not self._edge.shared:
+            return None
         asking = Asking(self, line, seen, received, began_s)
         return asking if self._fetch(seen.said.asked.key, asking.told) else None
 

@@ -30,7 +30,7 @@ class StreamHeads:
     def head(self, live: Live, elapsed_s: float, request_id: str, wall_now: float) -> bytes:
         """The whole head, to the empty line."""
         said, stored = live.head, live.head.stored
-        alike = live.reason.value, live.joined, said.cluster, said.media_type, stored, said.followed
+        alike = live.reason, live.joined, said.cluster, said.media_type, stored, said.followed
         form = self._forms.get(alike)
         if form is None:
             form = self._render(live, alike)

@@ -8,6 +8,8 @@ the edge can read another meaning than the key has.
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -23,6 +25,7 @@ DEFAULTS: Mapping[str, Value] = {"voice_id": "default", "language": "en", "speak
 NUMBERS = ("speaking_rate", "sample_rate")
 #: Where a cluster tells when which word is heard: a path of its own, to be asked once the audio is over.
 TIMINGS_HEADER = "Speech-Timings"
+_MORE_IN = TIMINGS_HEADER.lower()
 #: How a text is to be spoken: each sentence for itself, or all at once. A directive of delivery, never forwarded.
 CHUNKINGS = ("sentence", "none")
 WORDS = ("voice_id", "language", "format")
@@ -114,15 +117,22 @@ class Speeko:
 
     def ask(self, base_url: str, api_key: str | None, wanted: Utterance) -> Outgoing:
         """The request for this utterance."""
-        headers = {"Content-Type": "application/json", "Accept": "audio/*"}
-        if api_key is not None:
-            headers["X-API-Key"] = api_key
-        return Outgoing(f"{base_url}/v1/tts", headers, body(wanted), more_in=TIMINGS_HEADER.lower())
+        return Outgoing(f"{base_url}/v1/tts", _headers(api_key), body(wanted), _MORE_IN)
+
+
+@lru_cache(maxsize=256)
+def _headers(api_key: str | None) -> Mapping[str, str]:
+    """The same for all that is asked with this key, so that it is spelled out once."""
+    key = {} if api_key is None else {"X-API-Key": api_key}
+    return MappingProxyType({"Content-Type": "application/json", "Accept": "audio/*", **key})
 
 
 def body(wanted: Utterance) -> bytes:
     """The JSON that asks for this utterance, and for nothing else."""
-    return _encoder.encode(wanted.fields).encode()
+    try:
+        return msgspec.json.encode(wanted.fields)
+    except OverflowError:  # a whole number of more than 64 bits
+        return _encoder.encode(wanted.fields).encode()
 
 
 def _unique(pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:

@@ -41,8 +41,17 @@ class Asking:
             "budget_refusals": {"retries": self.retries.refused, "hedges": self.hedges.refused},
         }
 
-    async def fill(self, flight: Flight, order: Order) -> None:
-        """Ends with the flight over: sealed, ended or failed."""
+    def prompt(self, flight: Flight, order: Order) -> Attempt | None:
+        """The first attempt of a fill, begun before its task is; None: that has to wait for something."""
+        choice = self._admission.at_once(order)
+        if choice is None:
+            return None
+        attempt = Attempt(flight, order, choice, self._terms)
+        attempt.begin()
+        return attempt
+
+    async def fill(self, flight: Flight, order: Order, prompt: Attempt | None = None) -> None:
+        """Ends with the flight over: sealed, ended or failed. prompt: its first attempt, if that was begun."""
         now = self._terms.clock.monotonic()
         self.retries.earn(now)
         self.hedges.earn(now)
@@ -52,17 +61,20 @@ class Asking:
         for _ in range(self._limits.attempts):
             if fault is not None and not self.retries.spend(self._terms.clock.monotonic()):
                 break
-            choice = await self._admission.choose(flight, order, tried)
-            if isinstance(choice, NoneLeft):
-                if fault is not None:
-                    self.retries.give_back()
-                return flight.fail(refusal(fault, choice))
+            attempt, prompt = prompt, None
+            if attempt is None:
+                choice = await self._admission.choose(flight, order, tried)
+                if isinstance(choice, NoneLeft):
+                    if fault is not None:
+                        self.retries.give_back()
+                    return flight.fail(refusal(fault, choice))
+                attempt = Attempt(flight, order, choice, self._terms)
             now = self._terms.clock.monotonic()
             deadline_s = now + self.within_s if deadline_s is None else deadline_s
             self.retried += fault is not None
-            tried.append(choice.upstream)
+            tried.append(attempt.chosen.upstream)
             try:
-                return await self._ask(Attempt(flight, order, choice, self._terms), tried, deadline_s)
+                return await self._ask(attempt, tried, deadline_s)
             except UpstreamFault as met:
                 fault = met
                 if flight.state is not State.ASKING:

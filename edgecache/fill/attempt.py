@@ -45,13 +45,19 @@ class Answer(Protocol):
     async def more(self) -> bytes: ...
 
 
+class Exchange(AbstractAsyncContextManager[Answer], Protocol):
+    """One asking, to be entered. `begin`: asks now, if that needs no waiting; `hear` is then given the answer as soon as its
+    head is there, and what that gives is handed the body. `abandon`: it was begun, and nobody enters it."""
+
+    def begin(self, hear: Callable[[Answer], Callable[[bytes], None]], /) -> None: ...
+    def abandon(self) -> None: ...
+
+
 class Clusters(Protocol):
     """Who can be asked, and asking."""
 
     def choose(self, tried: Collection[str], whose: Whose) -> Chosen | NoneLeft: ...
-    def ask(
-        self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[Answer]: ...
+    def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> Exchange: ...
     def heard(self, chosen: Chosen, first_audio_s: float, real_time_factor: float | None) -> None: ...
     def late_s(self, upstream: str) -> float | None: ...
     def on_room(self, told: Callable[[], None]) -> None: ...
@@ -101,14 +107,23 @@ class Attempt:
         self.order = order
         self._terms = terms
         self._race: Race | None = None
+        self._exchange: Exchange | None = None
         self._rendering = Rendering()
         self._began_s = terms.clock.monotonic()
         #: How long it took to its last byte of audio.
         self._ended_s = 0.0
         self._watch = Watch(terms.trickle)
+        self._expected: Expected | None = None
         #: How much speech has come, and when the last of it did.
         self._heard = (0.0, self._began_s)
         self.chosen = chosen
+        # From when the cluster answers.
+        self._answer: Answer | None = None
+        self._listening: Inspector | None = None
+        self._first_byte_s: float | None = None
+        self._head: Head | None = None
+        #: What ends with the first audio.
+        self._patience: list[Patience] = []
 
     def __repr__(self) -> str:
         return f"<Attempt {self.chosen.upstream} {'heard' if self.audible else 'not heard'}>"
@@ -132,78 +147,121 @@ class Attempt:
         """Another one at the same."""
         return Attempt(self.flight, self.order, chosen, self._terms)
 
+    def begin(self) -> Exchange:
+        """Asks now, if that needs no waiting, and hears what is said at once; `run` has to follow, or `abandon`."""
+        exchange = self._exchange = self._terms.clusters.ask(self.chosen, self.order.utterance, self.order.forwarding)
+        exchange.begin(self._listen)
+        return exchange
+
+    def abandon(self) -> None:
+        """It was begun, and nobody runs it."""
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self._let_go()
+
     async def run(self, within_s: float) -> None:
         """Ends with the flight sealed or ended. within_s: until the first audio. UpstreamFault: the cluster failed;
         NodeError: this edge is full; Beaten: another was heard first."""
+        deadline = Patience(within_s)
+        self._patience.append(deadline)
         try:
-            async with Patience(within_s) as deadline, self._ask() as answer:
-                await self._take_down(answer, deadline)
+            self._expect()  # by then nothing has come; there will be less time
+            async with deadline, self._ask() as answer:
+                await self._take_down(answer)
         except TimeoutError as error:
             raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio before the fill's deadline") from error
         finally:
-            if not self.audible:
-                self._terms.release(self._rendering.length)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # Either knows this attempt: nothing is to wait for the garbage collector.
+        self._exchange = self._answer = None
+        if not self.audible:
+            self._terms.release(self._rendering.length)
 
     def _ask(self) -> AbstractAsyncContextManager[Answer]:
-        return self._terms.clusters.ask(self.chosen, self.order.utterance, self.order.forwarding)
+        return self._exchange or self.begin()
 
     def _report(self, first_audio_s: float, real_time_factor: float | None) -> None:
         self._terms.clusters.heard(self.chosen, first_audio_s, real_time_factor)
 
-    async def _take_down(self, answer: Answer, deadline: Patience) -> None:
+    async def _take_down(self, answer: Answer) -> None:
+        hear = self._hear if self._listening is not None else self._listen(answer)
+        listening = self._listening
+        assert listening is not None
         try:
-            listening = inspector(answer.media_type, self._expected())
-            head = await self._hear(answer, listening, deadline)
+            if self._head is not None:
+                self._be_heard()
+                await answer.pour(hear)
+            else:
+                await self._await_audio(answer, hear)
             measured = listening.finish()
         except NotAudio as error:
             raise self._fault(Fault.NOT_AUDIO, error.reason) from error
         self._ended_s = self.elapsed_s
-        timings = Timings()
+        timings, head = Timings(), self._head
         if answer.framed and measured.complete and self.order.store:
             timings = read_timings(await answer.more(), len(self.order.utterance.text), measured.duration_ms)
         self._finish(answer.framed, head, measured, timings)
         if head is not None and measured.duration_ms:
             self._report(head.first_audio_s, self._ended_s * 1000 / measured.duration_ms)
 
-    def _expected(self) -> Expected:
-        utterance = self.order.utterance
-        return Expected(utterance.format, utterance.sample_rate_hz, len(utterance.text), utterance.speaking_rate)
+    async def _await_audio(self, answer: Answer, hear: Callable[[bytes], None]) -> None:
+        """To the end of the body, of which nothing has been heard yet."""
+        try:
+            async with Patience(self._terms.first_audio_s - self.elapsed_s) as patience:
+                self._patience.append(patience)
+                await answer.pour(hear)
+        except TimeoutError as error:
+            raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
+
+    def _be_heard(self) -> None:
+        for each in self._patience:
+            each.end()
+
+    def _expect(self) -> Expected:
+        if self._expected is None:
+            it = self.order.utterance
+            self._expected = Expected(it.format, it.sample_rate_hz, len(it.text), it.speaking_rate)
+        return self._expected
 
     def _fault(self, fault: Fault, detail: str) -> UpstreamFault:
         return UpstreamFault(fault, self.chosen.cluster, detail)
 
-    async def _hear(self, answer: Answer, listening: Inspector, deadline: Patience) -> Head | None:
-        """Tees the body. None: it ended without any audio."""
-        first_byte_s: float | None = None
-        head: Head | None = None
+    # What the cluster says, in the turn of the event loop in which it comes.
 
-        def take(chunk: bytes) -> None:
-            nonlocal first_byte_s, head
-            if head is not None:
-                return self._take(chunk, listening)
-            first_byte_s = self.elapsed_s if first_byte_s is None else first_byte_s
-            self._take(chunk, listening)
-            if listening.audible:
-                patience.end()
-                deadline.end()
-                head = self._head(answer, first_byte_s)
-                self._win(head)
-            return None
-
+    def _listen(self, answer: Answer) -> Callable[[bytes], None]:
+        """The head of the answer is there: what is to be handed its body. UpstreamFault: it is no audio."""
         try:
-            async with Patience(self._terms.first_audio_s - self.elapsed_s) as patience:
-                await answer.pour(take)
-        except TimeoutError as error:
-            raise self._fault(Fault.FIRST_BYTE_TIMEOUT, "no audio in time") from error
-        return head
+            listening = inspector(answer.media_type, self._expect())
+        except NotAudio as error:
+            raise self._fault(Fault.NOT_AUDIO, error.reason) from error
+        self._answer, self._listening = answer, listening
+        return self._hear
+
+    def _hear(self, chunk: bytes) -> None:
+        """Tees the body."""
+        listening, answer = self._listening, self._answer
+        assert listening is not None
+        if self._head is not None:
+            return self._take(chunk, listening)
+        assert answer is not None
+        if self._first_byte_s is None:
+            self._first_byte_s = self.elapsed_s
+        self._take(chunk, listening)
+        if listening.audible:
+            self._be_heard()
+            self._head = head = self._told(answer, self._first_byte_s)
+            self._win(head)
+        return None
 
     def _win(self, head: Head) -> None:
         """The first audio is there. Beaten: another's was, before."""
         if self.flight.state is not State.ASKING:
             raise Beaten
-        self._report(head.first_audio_s, None)
         self.flight.heard(*self._heard)  # first: listeners are called by what follows
         self.flight.audible(head, self._rendering)
+        self._report(head.first_audio_s, None)
         self._look()
         if self._race is not None:
             self._race.heard(self)
@@ -229,7 +287,7 @@ class Attempt:
         if slow:
             raise self._fault(Fault.TRICKLED, slow)
 
-    def _head(self, answer: Answer, first_byte_s: float) -> Head:
+    def _told(self, answer: Answer, first_byte_s: float) -> Head:
         try:
             put_on, findable = tags(answer.headers), True
         except TooMany:
@@ -238,7 +296,7 @@ class Attempt:
             media_type=answer.media_type,
             cluster=self.chosen.cluster,
             first_byte_s=first_byte_s,
-            first_audio_s=self.elapsed_s,
+            first_audio_s=self._heard[1] - self._began_s,
             stored=self.order.store and answer.framed and findable,
             tags=put_on if findable else None,
         )

@@ -31,6 +31,10 @@ from edgecache.speech.utterance import Utterance, decode
 Then = Callable[[Recording | Record | None], None]
 
 
+#: As `judge` says of what nobody has.
+_NOTHING = Miss(Reason.URI_MISS)
+
+
 class Place(Protocol):
     """Where a recording stands in memory. gone: it does not any more. Who asks for it without looking it up touches it."""
 
@@ -211,9 +215,12 @@ class Edge:
 
     def _left(self, asked: Asked) -> tuple[Verdict, Tier]:
         """What there is where memory was asked, and Redis was or is not to be: a fill may have ended meanwhile."""
-        verdict = self._judge(asked, self._tiers.look(asked.key))
-        if not isinstance(verdict, Hit) and (found := self._tiers.at_hand(asked.key)) is not None:
-            return self._judge(asked, found), Tier.REDIS
+        kept, at_hand = self._tiers.look(asked.key), self._tiers.at_hand(asked.key)
+        if kept is None and at_hand is None:
+            return _NOTHING, Tier.MEMORY
+        verdict = self._judge(asked, kept)
+        if at_hand is not None and not isinstance(verdict, Hit):
+            return self._judge(asked, at_hand), Tier.REDIS
         return verdict, Tier.MEMORY
 
     def _beyond(self, wish: Wish, asked: Asked, verdict: Verdict, tier: Tier) -> "Recorded | Begun":
@@ -248,7 +255,12 @@ class Edge:
 
     def fetch(self, key: Key, then: Then) -> bool:
         """Asks Redis; `then` is told what it has, later. False: there is nothing to wait for."""
-        return self._fills.flight(key) is None and self._tiers.shared and self._ask(key, then)
+        return self._tiers.shared and self._fills.flight(key) is None and self._ask(key, then)
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a Redis to be asked."""
+        return self._tiers.shared
 
     def fetched(self, asked: Asked, found: Recording | None) -> Verdict:
         """What is to be done with what `fetch` told."""

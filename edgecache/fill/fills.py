@@ -18,7 +18,7 @@ from edgecache.clock import Clock
 from edgecache.clusters.patience import OUR_FAULT_S
 from edgecache.fill.admission import Admission
 from edgecache.fill.asking import Asking
-from edgecache.fill.attempt import Clusters, Order, Terms
+from edgecache.fill.attempt import Attempt, Clusters, Order, Terms
 from edgecache.fill.flight import Flight, State
 from edgecache.fill.limits import FillLimits
 from edgecache.fill.orphans import Orphan, fate
@@ -70,6 +70,8 @@ class Fills:
         #: What these are to get.
         self._asked: dict[Flight, Asked] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
+        #: First attempts that were begun before their fill's task.
+        self._prompt: dict[Flight, Attempt] = {}
         #: Flights that are over, but still read by someone: their bytes are held too.
         self._lingering: set[Flight] = set()
         self._held_bytes = 0
@@ -87,6 +89,8 @@ class Fills:
     @property
     def held_bytes(self) -> int:
         """Bytes of all renderings that are under way or still being read."""
+        if not self._lingering:
+            return self._held_bytes
         over = {flight for flight in self._lingering if not flight.readers}
         self._lingering -= over
         self._held_bytes -= sum(flight.rendering.length for flight in over)
@@ -145,6 +149,10 @@ class Fills:
         self._admit(order.priority)
         flight = Flight(order.asked.key, order.priority)
         flight.after_purge = self.purges.newest
+        if self._sharing is None or not order.joinable:  # first of all: it is what whoever listens waits for
+            prompt = self.asking.prompt(flight, order)
+            if prompt is not None:
+                self._prompt[flight] = prompt
         flight.left = lambda left: self._left(left, order)
         self._asked[flight] = order.asked
         if not alone:
@@ -182,9 +190,11 @@ class Fills:
         return self._stood_still_s + max(0.0, self._clock.monotonic() - self._beat_at_s - OUR_FAULT_S)
 
     def _admit(self, priority: Priority) -> None:
-        now = self._clock.monotonic()
-        self.shedding.hold(self.held_bytes, now)
-        self.shedding.admit(priority, now)
+        held_bytes = self.held_bytes
+        if not self.shedding.at_ease(held_bytes):
+            now = self._clock.monotonic()
+            self.shedding.hold(held_bytes, now)
+            self.shedding.admit(priority, now)
         if len(self._tasks) >= self._limits.max_flights:
             raise self.shedding.refuse(Reason.FLIGHTS, priority)
 
@@ -277,6 +287,8 @@ class Fills:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
+        if (prompt := self._prompt.pop(flight, None)) is not None:
+            prompt.abandon()
         if not flight.over:  # also when it was cancelled before its first step
             flight.fail(stopping() if task.cancelled() else failed())
         if flight.readers:
@@ -306,7 +318,10 @@ class Fills:
 
     async def _run(self, flight: Flight, order: Order) -> None:
         try:
-            await (self._sharing if self._sharing is not None and order.joinable else self.asking).fill(flight, order)
+            if self._sharing is not None and order.joinable:
+                await self._sharing.fill(flight, order)
+            else:
+                await self.asking.fill(flight, order, self._prompt.pop(flight, None))
         except Exception as error:  # the task's root; `_landed` tells whoever listens
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"a fill failed: {flight!r}", "exception": error}

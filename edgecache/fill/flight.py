@@ -14,8 +14,10 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+
+import msgspec
 
 from edgecache.cache.key import Key
 from edgecache.cache.recording import Recording
@@ -25,6 +27,8 @@ from edgecache.fill.priority import Priority
 
 class State(Enum):
     """How far a flight is."""
+
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
 
     ASKING = "asking"  # no audio yet: another cluster may still be asked
     SPEAKING = "speaking"  # readers have bytes: this rendering or none
@@ -36,6 +40,8 @@ class State(Enum):
 
 class Event(Enum):
     """What the fill's task says of it."""
+
+    __hash__ = object.__hash__  # without a call: a table is looked at for each
 
     AUDIBLE = "audible"
     SEAL = "seal"
@@ -59,8 +65,7 @@ READ_BYTES = 64 << 10
 GATHERED_BYTES, GATHERED_PARTS = 32 << 10, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """What is known when the first audio is heard. followed: another process leads, and tells it."""
 
     media_type: str

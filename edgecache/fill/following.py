@@ -9,9 +9,11 @@ entries come.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
+
+import msgspec
 
 from edgecache.cache.recording import Recording, etag
 from edgecache.clusters.fault import Fault, UpstreamFault
@@ -143,7 +145,7 @@ class Following(Attempt):
             while story.begun is None:
                 first = await heard(tail, story, tail.lasts_s)
             tail.hold_on()  # nobody else can be heard from here on
-            self.chosen = replace(NOBODY, cluster=story.begun.cluster)
+            self.chosen = msgspec.structs.replace(NOBODY, cluster=story.begun.cluster)
             yield Told(tail, story, first)
         finally:
             tail.close()
@@ -160,11 +162,11 @@ class Following(Attempt):
     def _report(self, first_audio_s: float, real_time_factor: float | None) -> None:
         """It says nothing of any cluster that this edge could ask."""
 
-    def _head(self, answer: Answer, first_byte_s: float) -> Head:
+    def _told(self, answer: Answer, first_byte_s: float) -> Head:
         assert self._story.begun is not None
         stored = self._story.begun.stored
         tags = self._story.begun.tags
-        return replace(super()._head(answer, first_byte_s), stored=stored, tags=tags, followed=True)
+        return msgspec.structs.replace(super()._told(answer, first_byte_s), stored=stored, tags=tags, followed=True)
 
     def _finish(self, framed: bool, head: Head | None, measured: Measured, timings: Timings) -> None:
         ended = self._story.ended

@@ -18,7 +18,7 @@ from enum import Enum
 
 from edgecache.errors import NodeError
 from edgecache.fill.priority import Priority
-from edgecache.measures.holding import Holding
+from edgecache.measures.holding import Holding, State
 from edgecache.option import option
 
 #: What was past a threshold is past it until it is this much below.
@@ -74,12 +74,15 @@ class _Measure:
     held_later: Holding
     held_all: Holding
     value: float = 0.0
+    #: Whether neither threshold is reached or was of late.
+    clear: bool = True
 
     def observe(self, value: float, now: float) -> None:
         """It is so much now."""
         self.value = value
         for threshold, holding in ((self.later, self.held_later), (self.all, self.held_all)):
             holding.observe(value >= (threshold * MARGIN if holding.holds else threshold), now)
+        self.clear = self.held_later.state is self.held_all.state is State.CLEAR
 
     def refuses(self, priority: Priority) -> Holding | None:
         """What keeps a fill of this priority from being begun."""
@@ -93,6 +96,8 @@ class Shedding:
 
     def __init__(self, settings: Shed, max_held_bytes: int) -> None:
         self._max_held_bytes = max_held_bytes
+        #: From so many on, thresholds are looked at.
+        self._uneasy_bytes = min(settings.held_later, settings.held) * max_held_bytes
         self._lag, self._held = (
             _Measure(later, all_, Holding(after_s, ease_s), Holding(after_s, ease_s))
             for later, all_, after_s, ease_s in (
@@ -136,6 +141,10 @@ class Shedding:
         if self._held.held_later.holds or self._held.held_all.holds:
             reasons.append(f"{self._held.value:.0%} of fills.max_held is in use")
         return f"{self.level.value} are refused: {' and '.join(reasons)}"
+
+    def at_ease(self, held_bytes: int) -> bool:
+        """Whether nothing is refused, nor would be with so many bytes held; nearly always so."""
+        return self._lag.clear and self._held.clear and held_bytes < self._uneasy_bytes
 
     def admit(self, priority: Priority, now: float) -> None:
         """NodeError: no new fill of this priority is begun now."""

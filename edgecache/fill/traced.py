@@ -4,8 +4,10 @@ It stands before the clusters where spans are told, and is not there where they 
 know where spans go.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
@@ -17,7 +19,7 @@ from edgecache.clusters.fault import UpstreamFault
 from edgecache.clusters.routing import Whose
 from edgecache.clusters.selection import Chosen, NoneLeft
 from edgecache.errors import SpeechError
-from edgecache.fill.attempt import Answer, Clusters
+from edgecache.fill.attempt import Answer, Clusters, Exchange
 from edgecache.speech.utterance import Utterance
 
 
@@ -67,26 +69,52 @@ class Traced:
             self._heard_s[id(chosen)] = first_audio_s
         self._clusters.heard(chosen, first_audio_s, real_time_factor)
 
-    @asynccontextmanager
-    async def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> AsyncIterator[Answer]:
+    def ask(self, chosen: Chosen, utterance: Utterance, forwarding: Mapping[str, str]) -> Exchange:
         """One exchange, and a span of it if its trace is sampled."""
         given = trace.read(forwarding)
         if given is None or not given.sampled:
-            async with self._clusters.ask(chosen, utterance, forwarding) as answer:
-                yield answer
-            return
-        span, began_s, failure = self._spans.begin(given), self._clock.monotonic(), ""
+            return self._clusters.ask(chosen, utterance, forwarding)
+        span = self._spans.begin(given)
         self._heard_s[id(chosen)] = -1.0
-        try:
-            async with self._clusters.ask(chosen, utterance, {**forwarding, **span.headers}) as answer:
-                yield answer
-        except BaseException as error:
-            failure = _named(error)
-            raise
-        finally:
+        return _Spanned(self._clusters.ask(chosen, utterance, {**forwarding, **span.headers}), self._over(chosen, span))
+
+    def _over(self, chosen: Chosen, span: Trace) -> Callable[[BaseException | None], None]:
+        began_s = self._clock.monotonic()
+
+        def over(error: BaseException | None) -> None:
             heard_s, took_s = self._heard_s.pop(id(chosen)), self._clock.monotonic() - began_s
-            first_s = heard_s if heard_s >= 0 else None
+            first_s, failure = heard_s if heard_s >= 0 else None, "" if error is None else _named(error)
             self._spans.asked(Attempted(span, chosen.cluster, chosen.upstream, took_s, first_s, failure))
+
+        return over
+
+
+class _Spanned(AbstractAsyncContextManager[Answer]):
+    """An exchange of which its span is told how it ended."""
+
+    def __init__(self, exchange: Exchange, over: Callable[[BaseException | None], None]) -> None:
+        self._exchange = exchange
+        self._over = over
+
+    def begin(self, hear: Callable[[Answer], Callable[[bytes], None]]) -> None:
+        self._exchange.begin(hear)
+
+    def abandon(self) -> None:
+        self._exchange.abandon()
+        self._over(asyncio.CancelledError())
+
+    async def __aenter__(self) -> Answer:
+        try:
+            return await self._exchange.__aenter__()
+        except BaseException as error:
+            self._over(error)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exchange.__aexit__(kind, error, trace)
+        self._over(error)
 
 
 def _named(error: BaseException) -> str:

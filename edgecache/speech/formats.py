@@ -9,6 +9,7 @@ bytes contradict the media type before there was any audio. What is wrong later 
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from edgecache.speech.flac import Flac
@@ -105,7 +106,7 @@ def inspector(media_type: str, expected: Expected) -> Inspector:
     return _SCANS.get(kind, _Other)(expected)
 
 
-def kind_of(media_type: str, expected: Expected) -> tuple[str, str, dict[str, str]]:
+def kind_of(media_type: str, expected: Expected) -> tuple[str, str, Mapping[str, str]]:
     """The kind of bytes that this `Content-Type` stands for, its subtype and its parameters. NotAudio: as in `inspector`."""
     subtype, parameters = _audio(media_type)
     wanted = satisfying(expected.format)
@@ -120,7 +121,8 @@ def kind_of(media_type: str, expected: Expected) -> tuple[str, str, dict[str, st
     return kind, subtype, parameters
 
 
-def _audio(media_type: str) -> tuple[str, dict[str, str]]:
+@lru_cache(maxsize=64)
+def _audio(media_type: str) -> tuple[str, Mapping[str, str]]:
     """The subtype of `audio/…` in lower case, and its parameters; "" as subtype for application/octet-stream."""
     essence, *rest = media_type.split(";")
     found = _MEDIA_TYPE.fullmatch(essence.lower())
@@ -135,6 +137,7 @@ def _audio(media_type: str) -> tuple[str, dict[str, str]]:
             raise NotAudio("media_type", f"the cluster answered with {said}, which is not audio")
 
 
+@lru_cache(maxsize=64)
 def satisfying(asked: str | None) -> tuple[str, ...]:
     """The kinds that a format asked for may come as; none if it is not known. "mp3_44100_128" is mp3."""
     if asked is None:

@@ -11,8 +11,9 @@ file, and how the body was cut into chunks can't change what it finds. When the 
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
+
+import msgspec
 
 #: Longer than any body: skip to the end of it.
 REST = 1 << 62
@@ -45,8 +46,7 @@ class NotAudio(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What was asked for. format: lower case ("wav", "mp3"), None if left to the cluster. text_length: code points."""
 
     format: str | None
@@ -55,8 +55,7 @@ class Expected:
     speaking_rate: float
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What the bytes say. container: "wav", "pcm", "mp3", "ogg/opus", "flac", "other".
 
     complete: the bytes prove that all is there; where a format has no such proof, that nothing speaks against it.
@@ -192,6 +191,12 @@ class Scan:
         held = bytes(self._held)
         self._held.clear()
         return held
+
+    def _go_on(self, walk: Walk) -> None:
+        """From here on this is walked."""
+        self._walk, self._step = walk, next(walk)
+        if not (isinstance(self._step, Some) or self._step.length):
+            self._resume(b"")
 
     def _resume(self, brought: bytes) -> None:
         """Let the walk go on to the next step that needs something; when it is over, the rest goes by unseen."""

@@ -44,12 +44,14 @@ class Utterance(msgspec.Struct, frozen=True):
     @property
     def voice(self) -> str:
         """The voice asked for; empty if none was."""
-        return self._word("voice_id")
+        asked = self.fields.get("voice_id")
+        return asked if isinstance(asked, str) else ""
 
     @property
     def language(self) -> str:
         """The language asked for; empty if none was."""
-        return self._word("language")
+        asked = self.fields.get("language")
+        return asked if isinstance(asked, str) else ""
 
     @property
     def format(self) -> str | None:
@@ -69,18 +71,20 @@ class Utterance(msgspec.Struct, frozen=True):
         asked = self.fields.get("speaking_rate", 1.0)
         return float(asked) if isinstance(asked, int | float) and asked > 0 else 1.0
 
-    def _word(self, name: str) -> str:
-        asked = self.fields.get(name)
-        return asked if isinstance(asked, str) else ""
-
     def __repr__(self) -> str:
         return f"<Utterance {len(self.text)} characters, fields {', '.join(sorted(self.fields))}>"
+
+
+#: What has one form only.
+_AS_THEY_ARE = frozenset({str, int, bool})
 
 
 def utterance(fields: Mapping[str, Value]) -> Utterance:
     """The utterance of these fields. Absent and null are the same. ClientError: a value that has no canonical form."""
     kept = {
-        name: value if type(value) is str else plain(value, name) for name, value in fields.items() if value is not None
+        name: value if type(value) in _AS_THEY_ARE else plain(value, name)
+        for name, value in fields.items()
+        if value is not None
     }
     return Utterance(kept, _VERSION + _encode_fields(kept, "request"))
 

@@ -6,7 +6,8 @@ only mean "until the end" (a writer that can't seek back) prove nothing and cont
 """
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from edgecache.speech.scan import REST, NotAudio, Scan, Skip, Take, Walk
 
@@ -19,13 +20,14 @@ PLACEHOLDER_FROM = 0x7FFF0000
 OPEN_BYTES = 0x7FFFF000
 
 _CHUNK = struct.Struct("<4sI")
+#: All before the sound of a WAV that has nothing but a format chunk of the least size there, as nearly all have.
+_PLAIN = struct.Struct("<4sI4s4sI16s4sI")
 _FMT = struct.Struct("<HHIIHH")
 _SIZES = struct.Struct("<QQ")
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 
 
-@dataclass(frozen=True, slots=True)
-class _Fmt:
+class _Fmt(msgspec.Struct, frozen=True):
     tag: int
     channels: int
     sample_rate_hz: int
@@ -61,6 +63,25 @@ class Wav(Scan):
         passed_bytes = min(self.position - self.sound_at, self.sound_bytes)
         return passed_bytes // self.frame_bytes
 
+    def feed(self, chunk: bytes) -> None:
+        """More of the body. One that begins plainly is read in one step to where its sound begins."""
+        if not self.position and self._opening == b"" and len(chunk) >= _PLAIN.size:
+            riff, riff_bytes, wave, first, fmt_bytes, content, name, size = _PLAIN.unpack_from(chunk)
+            if (riff, wave, first, fmt_bytes, name) == (b"RIFF", b"WAVE", b"fmt ", _FMT.size, b"data"):
+                self._opening = None
+                self.position, self._riff_bytes = _PLAIN.size, _real(riff_bytes)
+                fmt = self._describe(content)
+                self._announced_bytes = self._sound_bytes(size)
+                self._begin_sound(fmt)
+                frame_ends = _PLAIN.size + fmt.frame_bytes
+                if len(chunk) >= frame_ends and self._announced_bytes >= fmt.frame_bytes:
+                    self.position, self.audible, self.why = frame_ends, True, fmt.doubt
+                    self._go_on(self._behind_sound(self._heard_sound(fmt)))
+                else:
+                    self._go_on(self._behind_sound(self._sound(fmt)))
+                chunk = chunk[self.position :]
+        super().feed(chunk)
+
     def walk(self) -> Walk:
         """The RIFF head, the chunks up to the sound, the sound, the chunks after it."""
         magic = yield Take(4)
@@ -73,12 +94,16 @@ class Wav(Scan):
             raise NotAudio("not_wav", "the cluster said that this is WAV, and it is another kind of RIFF")
         self._riff_bytes = _real(int.from_bytes(head[:4], "little"))
         yield from self._header()
-        fmt = self._fmt
         if self.cut():
             return
-        if fmt is None:
+        if self._fmt is None:
             raise NotAudio("not_wav", "a WAV whose sound begins before its format is said")
-        yield from self._sound(fmt)
+        self._begin_sound(self._fmt)
+        yield from self._behind_sound(self._sound(self._fmt))
+
+    def _behind_sound(self, sound: Walk) -> Walk:
+        """The sound, and what is to come after it."""
+        yield from sound
         if not self.cut():
             yield from self._trailer()
         # Also a short trailer makes it short: a size that is not kept proves nothing.
@@ -103,11 +128,16 @@ class Wav(Scan):
             if self.cut():
                 return
             if name == b"fmt ":
-                self._fmt, self.format_chunk = _fmt(content), content
-                self.sample_rate_hz, self.channels = self._fmt.sample_rate_hz, self._fmt.channels
+                self._describe(content)
             elif name == b"ds64" and size >= _SIZES.size:
                 riff_bytes, sound_bytes = _SIZES.unpack_from(content)
                 self._riff_bytes, self._announced_bytes = _real(riff_bytes, 1 << 62), _real(sound_bytes, 1 << 62)
+
+    def _describe(self, content: bytes) -> _Fmt:
+        fmt = self._fmt = _fmt(content)
+        self.format_chunk = content
+        self.sample_rate_hz, self.channels = fmt.sample_rate_hz, fmt.channels
+        return fmt
 
     def _sound_bytes(self, size: int) -> int:
         """How long the sound is; REST if until the end. RF64 says it in ds64, and 0xFFFFFFFF here."""
@@ -119,9 +149,11 @@ class Wav(Scan):
         really_empty = size == 0 and self._riff_bytes + 8 > self.position
         return 0 if really_empty else REST
 
+    def _begin_sound(self, fmt: _Fmt) -> None:
+        self.sound_at, self.sound_bytes, self.frame_bytes = self.position, self._announced_bytes, fmt.frame_bytes
+
     def _sound(self, fmt: _Fmt) -> Walk:
-        began, size = self.position, self._announced_bytes
-        self.sound_at, self.sound_bytes, self.frame_bytes = began, size, fmt.frame_bytes
+        size = self.sound_bytes
         if size < fmt.frame_bytes:
             yield Skip(size + size % 2)
             return
@@ -130,8 +162,13 @@ class Wav(Scan):
             return
         self.audible = True
         self.why = fmt.doubt
+        yield from self._heard_sound(fmt)
+
+    def _heard_sound(self, fmt: _Fmt) -> Walk:
+        """Behind its first frame."""
+        size = self.sound_bytes
         yield Skip(size - fmt.frame_bytes)
-        heard = self.position - began
+        heard = self.position - self.sound_at
         if fmt.tag in (_PCM, _FLOAT, _ALAW, _MULAW):
             self.samples = heard // fmt.frame_bytes
         if self.cut() and size != REST:
