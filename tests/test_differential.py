@@ -58,7 +58,7 @@ HOLD_S, BEGIN_S, LATE_S = 0.004, 0.008, 0.012
 QUIET_TURNS = 12
 #: How long two edges that differ are given to become the same, since something last came.
 PATIENCE_S = 2.0
-#: How long they are given to let go of a client that is gone: a body that it announced is waited for.
+#: How long they are given to let go of a client that is gone.
 GONE_S = 20.0
 #: Where time is waited for, two edges in one busy process may differ once; lanes that differ do so each time.
 TRIES = 3

@@ -202,6 +202,32 @@ async def test_a_client_may_close_its_side_and_is_still_answered() -> None:
         writer.close()
 
 
+HALVES = [
+    ("sized", post(b"Content-Length: 20", body=BODY), [b"400"]),
+    ("chunked", post(CHUNKED, body=b"d\r\n" + BODY + b"\r\n"), [b"400"]),
+    ("none of it", post(b"Content-Length: 20"), [b"400"]),
+    ("all but a byte", post(sized(BODY + b" "), body=BODY), [b"400"]),
+    ("behind another", post(sized(), body=BODY) + post(sized(BODY + b" "), body=BODY), [b"200", b"400"]),
+    ("that nobody reads", post(sized(BODY + b" "), body=BODY, target=b"/v2"), [b"404"]),
+]
+
+
+@pytest.mark.parametrize("lane", [True, False], ids=["fast lane", "aiohttp alone"])
+@pytest.mark.parametrize(("sent", "answered"), [row[1:] for row in HALVES], ids=[row[0] for row in HALVES])
+async def test_a_body_that_its_client_broke_off_is_not_waited_for(
+    sent: bytes, answered: list[bytes], lane: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """408 would say that it was."""
+    async with house(fast_lane=FastLane(enabled=lane)) as home:
+        reader, writer = await asyncio.open_connection("127.0.0.1", home.node.port)
+        writer.write(sent)
+        writer.write_eof()
+        got = await reader.read()
+        writer.close()
+    assert re.findall(rb"HTTP/1\.1 (\d{3})", got) == answered
+    assert "Unhandled" not in caplog.text
+
+
 SLOW = RequestLimits(header_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.3)
 DRIBBLES = [
     ("nothing at all", b"", b""),

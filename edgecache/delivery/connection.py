@@ -136,6 +136,8 @@ class Connection(Bounded):
         if not (self.busy or self._owes) and self._head_timer is None:
             return None
         self._half_closed = True
+        if self._full is not None:
+            self._full.cut()
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:

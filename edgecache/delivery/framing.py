@@ -80,11 +80,11 @@ async def read_body(request: web.BaseRequest, limits: RequestLimits) -> bytes:
     if request.headers.get("Expect") is not None and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    if length is not None and request.content.is_eof():  # it came with its head, as nearly all do
-        return request.content.read_nowait()
     chunks: list[bytes] = []
     size = 0
     try:
+        if length is not None and request.content.is_eof():  # it came with its head, as nearly all do
+            return request.content.read_nowait()
         async with asyncio.timeout(limits.body_timeout_s):
             while chunk := await request.content.readany():
                 size += len(chunk)
@@ -96,7 +96,7 @@ async def read_body(request: web.BaseRequest, limits: RequestLimits) -> bytes:
             408, "body_too_slow", f"The body was not there within {limits.body_timeout_s:g} s."
         ) from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise ClientError(400, "bad_body", "The body is not framed as its head says.") from error
+        raise ClientError(400, "bad_body", "The body is not framed as its head says, or was broken off.") from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

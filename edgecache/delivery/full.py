@@ -20,6 +20,8 @@ from edgecache.delivery.problem import failure, headers, problem
 from edgecache.errors import ClientError, SpeechError
 
 if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
+
     from edgecache.delivery.connection import Connection
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -46,7 +48,7 @@ class Fulls(web.Server):
 class Full(web.RequestHandler):
     """aiohttp's part of one connection, which is its `line`."""
 
-    __slots__ = ("_boundary", "_ended", "line")
+    __slots__ = ("_body", "_boundary", "_ended", "line")
 
     def __init__(self, fulls: Fulls, line: "Connection", transport: asyncio.Transport) -> None:
         super().__init__(fulls, loop=asyncio.get_running_loop(), **fulls.options)
@@ -55,6 +57,8 @@ class Full(web.RequestHandler):
         self._boundary = Boundary()
         #: How many of the requests that it was given are over; -1: the last answer ends the connection.
         self._ended = 0
+        #: Of the newest request whose head is whole.
+        self._body: StreamReader | None = None
         self.connection_made(transport)
         if line.writing_paused:
             self.pause_writing()
@@ -63,6 +67,14 @@ class Full(web.RequestHandler):
         """These bytes came next."""
         self._boundary.pass_over(received)
         self.data_received(received)
+        if self._messages:
+            self._body = self._messages[-1][1]
+
+    def cut(self) -> None:
+        """Nothing more comes: a body that is not whole by now never will be, and whoever reads it need not wait."""
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(web.RequestPayloadError("the client ended within a body"))
+            self._body.feed_eof()
 
     @property
     def at_rest(self) -> bool:
