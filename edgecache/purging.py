@@ -39,6 +39,7 @@ SLICE = 16
 TELL_S = 1.0
 #: So long Redis is searched in one call, which has to be answered in time.
 SEARCH_S = 0.5
+NO_REDIS: Told = {"cursor": "0", "recordings": 0, "found": 0, "fault": "off"}
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class Purging:
             "purge": self._purge,
             "purge count": self._count,
             "purge search": self._search,
+            "purge erase": self._erase,
         }
 
     def __repr__(self) -> str:
@@ -164,7 +166,7 @@ class Purging:
     async def _search(self, asked: Told) -> Told:
         """Some of the recordings in Redis, from this cursor on, and how many of them they would be about."""
         if self._searching is None:
-            return {"cursor": "0", "recordings": 0, "found": 0, "fault": "off"}
+            return NO_REDIS
         given = _purges(asked)
 
         def wanted(seen: "Recording") -> bool:
@@ -172,6 +174,17 @@ class Purging:
             return falls and self._purges.on(seen) is None
 
         return msgspec.structs.asdict(await self._searching.some(str(asked["cursor"]), wanted, SEARCH_S))
+
+    async def _erase(self, asked: Told) -> Told:
+        """Deletes some of what is gone out of Redis, from this cursor on; what it holds is looked at one by one."""
+        if self._searching is None:
+            return NO_REDIS
+        await asyncio.wait([asyncio.create_task(self._look(), name="look before erasing")], timeout=TELL_S)
+
+        def gone(seen: "Recording") -> bool:
+            return self._purges.on(seen) is Kind.HARD
+
+        return msgspec.structs.asdict(await self._searching.some(str(asked["cursor"]), gone, SEARCH_S, erase=True))
 
     def _told(self, sweep: "asyncio.Task[Found]") -> Told:
         within = self._where

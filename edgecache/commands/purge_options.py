@@ -25,4 +25,10 @@ Soft = Annotated[
 CountRedis = Annotated[
     bool, typer.Option("--count-redis", help="With --dry-run: look at all that Redis holds, for at most 20 seconds.")
 ]
+Erase = Annotated[
+    bool,
+    typer.Option(
+        "--erase", help="Delete the bytes of all that is purged out of Redis too, which looks at all it holds."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only count what it would be about.")]

@@ -63,10 +63,15 @@ class How:
     dry_run: bool = False
     count_redis: bool = False
     yes: bool = False
+    erase: bool = False
 
 
 def purge(target: Target, asked: Asked, how: How) -> dict[str, Any]:
     """What the edge says of it. Misused: it is none, or of everything and not meant."""
+    if how.erase and (how.soft or how.dry_run):
+        raise Misused("--erase goes with neither --soft nor --dry-run: what is stale may be asked for still")
+    if how.erase and asked == Asked():
+        return {"erased": erase(target)}
     scope = asked.scope
     if "all" in scope and not (how.yes or how.dry_run):
         raise Misused("--all purges every recording: say --yes too, or look first with --dry-run")
@@ -74,14 +79,29 @@ def purge(target: Target, asked: Asked, how: How) -> dict[str, Any]:
         raise Misused("--count-redis goes with --dry-run")
     switches = {"soft": how.soft, "dry_run": how.dry_run, "count_redis": how.count_redis}
     body = json.dumps({**scope, **switches}).encode()
-    return target.ask_admin("POST", "/purge", body)[1]
+    told = target.ask_admin("POST", "/purge", body)[1]
+    return {**told, "erased": erase(target)} if how.erase else told
+
+
+def erase(target: Target) -> dict[str, Any]:
+    """Has everything that is purged deleted out of Redis, some at a time."""
+    erased, looked_at, cursor = 0, 0, "0"
+    while True:
+        told = target.ask_admin("POST", "/purge/erase", json.dumps({"cursor": cursor}).encode())[1]
+        erased, looked_at, cursor = erased + told["erased"], looked_at + told["looked_at"], told["cursor"]
+        if cursor == "0" or told["redis_fault"]:
+            return {"recordings": erased, "looked_at": looked_at, "redis_fault": told["redis_fault"]}
+        talk(f"{counted(erased, 'recording')} erased of {looked_at} looked at; going on")
 
 
 def show(told: Mapping[str, Any], stream: TextIO, *, as_json: bool) -> int:
     """For people or for programs; the exit code."""
     print(json.dumps(told) if as_json else "\n".join(_lines(told)), file=stream)
-    if told.get("dry_run") or told["done"]:
-        return 0
+    kept = told.get("erased", {}).get("redis_fault", "")
+    if kept not in ("", "off"):
+        talk(f"not all of it is erased ({kept}): `edgecache purge --erase` goes through Redis once more")
+    if told.get("dry_run") or told.get("done", True):
+        return PARTIAL if kept not in ("", "off") else 0
     for pid in told["workers"]["missing"]:
         talk(f"worker {pid} did not answer: purge again, or replace it")
     if told["redis_fault"]:
@@ -90,6 +110,16 @@ def show(told: Mapping[str, Any], stream: TextIO, *, as_json: bool) -> int:
 
 
 def _lines(told: Mapping[str, Any]) -> list[str]:
+    return [*(_purged(told) if "memory" in told else []), *([_erased(told["erased"])] if "erased" in told else [])]
+
+
+def _erased(told: Mapping[str, Any]) -> str:
+    if told["redis_fault"] == "off":
+        return "Redis is off: there is nothing to erase"
+    return f"{counted(told['recordings'], 'recording')} erased out of Redis, of {told['looked_at']} looked at"
+
+
+def _purged(told: Mapping[str, Any]) -> list[str]:
     memory, dry = told["memory"], told.get("dry_run", False)
     more = "" if memory["whole"] else " or more"
     verb = "would be purged" if dry else "stale now" if told["purges"][0]["kind"] == "soft" else "purged"

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from aiohttp import web
@@ -171,17 +171,52 @@ async def _given(daemon: Daemon, order: Mapping[str, Any]) -> list[dict[str, Any
 
 async def _searched(daemon: Daemon, order: Mapping[str, Any]) -> dict[str, Any]:
     """How many recordings in Redis they would be about, by looking at all of them; whole: it came to the end in time."""
-    cursor, found, looked, now = "0", 0, 0, asyncio.get_running_loop().time
+    told = await _through(daemon, "purge search", order, "0")
+    if told.fault == "off":
+        return {"redis": "off"}
+    return {
+        "redis": told.found,
+        "redis_looked": told.looked_at,
+        "redis_whole": told.cursor == "0" and not told.fault,
+        "redis_fault": told.fault,
+    }
+
+
+async def _erase(daemon: Daemon, request: web.Request) -> web.StreamResponse:
+    """What is purged, and not merely stale, is deleted out of Redis: for so long, and the next time on from `cursor`."""
+    try:
+        body = msgspec.json.decode(await request.read() or b"{}", type=_From)
+    except msgspec.MsgspecError as error:
+        return refusal(400, "not_a_cursor", f'The body must be {{"cursor": "0"}}, or what was answered last: {error}')
+    told = await _through(daemon, "purge erase", {}, body.cursor)
+    log.event(logging.INFO, "erased out of Redis", recordings=told.found, looked_at=told.looked_at, fault=told.fault)
+    answer = {"erased": told.found, "looked_at": told.looked_at, "cursor": told.cursor, "redis_fault": told.fault}
+    return json_answer(answer, 207 if told.fault else 200)
+
+
+class _From(msgspec.Struct, forbid_unknown_fields=True):
+    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$")] = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """How far one look through Redis came. cursor: "0": to its end, unless there was a fault."""
+
+    cursor: str
+    found: int
+    looked_at: int
+    fault: str
+
+
+async def _through(daemon: Daemon, call: str, argument: Mapping[str, Any], cursor: str) -> _Gone:
+    """Redis looked through from this cursor on, for at most SEARCH_S."""
+    found, looked_at, now = 0, 0, asyncio.get_running_loop().time
     until_s = now() + SEARCH_S
     while True:
-        told = cast("dict[str, Any]", await daemon.ask_one("purge search", {**order, "cursor": cursor}))
-        cursor, found, looked = told["cursor"], found + told["found"], looked + told["recordings"]
+        told = cast("dict[str, Any]", await daemon.ask_one(call, {**argument, "cursor": cursor}))
+        cursor, found, looked_at = told["cursor"], found + told["found"], looked_at + told["recordings"]
         if cursor == "0" or told["fault"] or now() > until_s:
-            break
-    if told["fault"] == "off":
-        return {"redis": "off"}
-    whole = cursor == "0" and not told["fault"]
-    return {"redis": found, "redis_looked": looked, "redis_whole": whole, "redis_fault": told["fault"]}
+            return _Gone(cursor, found, looked_at, told["fault"])
 
 
 def _living(daemon: Daemon) -> set[int]:
@@ -227,6 +262,7 @@ def _log(rows: Sequence[Mapping[str, str]], answer: Mapping[str, Any], *, done: 
 
 ROUTES = (
     Route("POST", "/purge", _post),
+    Route("POST", "/purge/erase", _erase),
     Route("PURGE", "/", _purge),
     Route("PURGE", "/v1/tts", _purge),
     Route("PURGE", "/v1/audio/{key}", _purge),

@@ -1,13 +1,15 @@
-"""What is asked of Redis for leases and tails, as bytes. Pure.
+"""What is asked of Redis for leases, tails and erasing, as bytes. Pure.
 
-Scripts of one key each, so that they may lie anywhere in a cluster; each replies with a string or nothing, which is all that
-a pipeline reads. EVAL and not EVALSHA: a Redis that was started again knows no script.
+Scripts of one key each, so that they may lie anywhere in a cluster; those for leases and tails reply with a string or
+nothing, which is all that a pipeline reads. EVAL and not EVALSHA: a Redis that was started again knows no script.
 """
 
 TAKE = b"if redis.call('SET',KEYS[1],ARGV[1],'NX','PX',ARGV[2]) then return false end return redis.call('GET',KEYS[1])"
 _OURS = b"if redis.call('GET',KEYS[1])==ARGV[1] then redis.call(%b) return ARGV[1] end return false"
 RENEW = _OURS % b"'PEXPIRE',KEYS[1],ARGV[2]"
 GIVE_BACK = _OURS % b"'DEL',KEYS[1]"
+#: What begins with these bytes; not what was written in its place since it was looked at.
+ERASE = b"if redis.call('GETRANGE',KEYS[1],0,ARGV[2])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) end return 0"
 #: One entry under its number, so that it can't be there twice, nor after a later one.
 ENTRY = b"redis.call('XADD',KEYS[1],ARGV[1],'e',ARGV[2]) redis.call('PEXPIRE',KEYS[1],ARGV[3]) return false"
 CALLS = (

@@ -15,6 +15,7 @@ def register(app: "typer.Typer") -> None:
         Cluster,
         CountRedis,
         DryRun,
+        Erase,
         Key,
         Language,
         Namespace,
@@ -39,6 +40,7 @@ def register(app: "typer.Typer") -> None:
         soft: Soft = False,
         dry_run: DryRun = False,
         count_redis: CountRedis = False,
+        erase: Erase = False,
         yes: Yes = False,
         admin: options.Admin = options.DEFAULT_ADMIN,
         token_file: options.AdminTokenFile = None,
@@ -51,6 +53,6 @@ def register(app: "typer.Typer") -> None:
         asked = purging.Asked(
             key or (), text, voice, language, field or (), namespace, cluster, tag or (), everything=everything
         )
-        how = purging.How(soft, dry_run, count_redis, yes)
+        how = purging.How(soft, dry_run, count_redis, yes, erase)
         told = purging.purge(Target.admin(admin, token_file), asked, how)
         raise SystemExit(purging.show(told, sys.stdout, as_json=as_json))
