@@ -14,6 +14,7 @@ from edgecache.verbs.running import PROGRAM, spelled_version
 if TYPE_CHECKING:
     import typer
 
+_STDERR = 2
 EXAMPLES = """Examples:
 
   edgecache demo
@@ -24,6 +25,7 @@ EXAMPLES = """Examples:
 
 def main() -> None:
     """The `edgecache` program."""
+    _hold_standard_descriptors()
     if sys.argv[1:] in (["--version"], ["version"]):
         print(spelled_version())
         return
@@ -31,6 +33,18 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     code = _ended()
     raise SystemExit(code if _flushed() else code or 1)
+
+
+def _hold_standard_descriptors() -> None:
+    """Those that who started us has closed (`>&-`) are the null device: else sockets would get their numbers.
+
+    libuv aborts where it closes one of those, and what is printed would go to a client.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115 - as long as the process
 
 
 def _ended() -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,26 @@ def test_a_reader_that_has_left_is_no_error() -> None:
         )
         assert ran.stderr == b""
     os.close(writing)
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=["stdout", "stderr", "all"])
+def test_fault_88_a_daemon_whose_standard_streams_are_closed_serves_and_stops(
+    closed: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Else its sockets had their numbers, and libuv aborts where it is to close one of those."""
+    config = tmp_path / "edge.yaml"
+    config.write_text(CONFIG % "http://127.0.0.1:1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(HANG_S)
+        serving = subprocess.Popen(
+            command("serve", "-c", str(config), "--listen", "127.0.0.1:0"),
+            env={**PYTHON, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            preexec_fn=partial(os.closerange, closed[0], closed[-1] + 1),
+        )
+        heard = systemd.recv(1 << 12)
+        serving.send_signal(signal.SIGTERM)
+        assert (heard.splitlines()[0], serving.wait(HANG_S)) == (b"READY=1", 0)
 
 
 @pytest.mark.parametrize("line", ["config schema", "version --json"])

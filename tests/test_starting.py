@@ -11,6 +11,7 @@ from aiohttp import http_parser, web
 
 from edgecache.delivery.full import Full
 from edgecache.errors import SettingsError
+from edgecache.ops.addresses import address_errors
 from edgecache.ops.startup import check
 from tests.daemon import LOOPBACK, Daemon, config, daemons, servers_in
 
@@ -31,6 +32,12 @@ async def test_a_port_in_use_is_one_clear_line(where: str) -> None:
         )
         assert not [line for line in daemon.lines[:-1] if not line.startswith("{")]
         assert servers_in(directory) == set()
+
+
+def test_what_the_system_says_of_a_name_is_told_with_where_it_was_set() -> None:
+    with pytest.raises(SettingsError) as refused, address_errors("listen", "nosuch", 80):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert str(refused.value) == "listen: nosuch:80 can't be listened at: Name or service not known; see listen.host"
 
 
 UNUSABLE: list[tuple[str, dict[str, Any], dict[str, str], str]] = [

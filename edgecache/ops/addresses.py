@@ -18,9 +18,9 @@ class address_errors:  # noqa: N801 - reads as a function
             return
         where, host, port = self._told
         reasons = {
-            errno.EADDRINUSE: f"already in use; set {where}.port to another, or stop who has it (ss -ltnp)",
-            errno.EACCES: "not allowed; ports below 1024 need CAP_NET_BIND_SERVICE",
-            errno.EADDRNOTAVAIL: f"not an address of this machine; set {where}.host to one that is",
+            errno.EADDRINUSE: f"is already in use; set {where}.port to another, or stop who has it (ss -ltnp)",
+            errno.EACCES: "is not allowed; ports below 1024 need CAP_NET_BIND_SERVICE",
+            errno.EADDRNOTAVAIL: f"is not an address of this machine; set {where}.host to one that is",
         }
-        reason = reasons.get(error.errno or 0, error.strerror or str(error))
-        raise SettingsError(f"{where}: {host}:{port} is {reason}") from error
+        reason = reasons.get(error.errno or 0, f"can't be listened at: {error.strerror or error}; see {where}.host")
+        raise SettingsError(f"{where}: {host}:{port} {reason}") from error
