@@ -294,7 +294,7 @@ class Reading:
 
     def _plain_chunks(self, received: bytes) -> bytes | None:
         """The content of these whole chunks; None: they are something else, and nothing was read."""
-        at, pieces = 0, []
+        at, pieces, view = 0, [], memoryview(received)
         while at < len(received):
             line = _CHUNK_LINE.match(received, at)
             if line is None:
@@ -306,10 +306,10 @@ class Reading:
             stops = begins + int(line[1], 16)
             if not received.startswith(_LINE_END, stops):
                 return None
-            pieces.append(received[begins:stops])
+            pieces.append(view[begins:stops])
             at = stops + 2
         self._silent_bytes = 0
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     # What httptools tells.
 

@@ -305,9 +305,22 @@ class Connection(Bounded):
         miss.begin()
         return True
 
-    def send(self, head: bytes, body: bytes) -> None:
+    def send(self, *pieces: bytes) -> None:
         """At once, where nothing else waits to be written."""
-        self._send((head, body))
+        transport = self.transport
+        if transport is None:  # as in `_send`
+            return
+        self._active_s = self._loop.time()
+        sent = 0
+        if self._fd >= 0:
+            try:
+                sent = writev(self._fd, pieces)
+            except OSError:  # as in `_send`
+                sent = 0
+        if sent < sum(map(len, pieces)):
+            transport.write(b"".join(pieces)[sent:])
+            self._unflushed, self._at_ease = True, False
+            self._watch_flush(transport)
 
     def missed(self, *, kept: bool) -> None:
         """The miss is answered, or broken off. kept: the connection goes on."""

@@ -46,7 +46,7 @@ class Line(Protocol):
     def transport(self) -> asyncio.Transport | None: ...
     @property
     def writing_paused(self) -> bool: ...
-    def send(self, head: bytes, body: bytes) -> None: ...
+    def send(self, *pieces: bytes) -> None: ...
     def missed(self, *, kept: bool) -> None: ...
 
 
@@ -216,7 +216,7 @@ class Miss(Course):
         if handed and self._first_byte_s is None:
             self._first_byte_s = self._clock.monotonic()
         if len(chunks) > 1 or head:
-            self._write(b"".join(chunks), direct=bool(head))
+            self._write(chunks, direct=bool(head))
         if head:
             self._note()
         self._hand(handed)
@@ -242,13 +242,13 @@ class Miss(Course):
             if self.listening is not None and isinstance(begun, Begun):
                 self.listening.hand(audio_s, begun.flight.arrived_s)
 
-    def _write(self, written: bytes, *, direct: bool) -> None:
+    def _write(self, chunks: list[bytes], *, direct: bool) -> None:
         """direct: nothing else waits to be written."""
         transport = self._line.transport
         if direct:
-            self._line.send(written, b"")
+            self._line.send(*chunks)
         elif transport is not None:
-            transport.write(written)
+            transport.write(b"".join(chunks))
 
     def _await_room(self) -> None:
         """The client is dropped if it makes none for too long."""

@@ -11,6 +11,7 @@ Text is kept to the code point: no trimming, no case folding, no Unicode normali
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -144,13 +145,23 @@ def _encode_fields(fields: Mapping[str, Value], where: str) -> bytes:
     for name in sorted(fields):
         value = fields[name]
         try:
-            spelled = name.encode()
             text = value.encode() if type(value) is str else None
+            parts.append(_name(name) if len(name) <= _SHORT else _lengthed(b"n", name.encode()))
         except UnicodeEncodeError:
-            spelled, text = _utf8(name, f"a field name in {where}"), _utf8(str(value), name)
-        parts += (b"n", lengthed(len(spelled)), spelled)
+            text = _utf8(str(value), name)
+            parts.append(_lengthed(b"n", _utf8(name, f"a field name in {where}")))
         parts += (_encode(value, name),) if text is None else (b"s", lengthed(len(text)), text)
     return _lengthed(b"d", b"".join(parts))
+
+
+#: Of names that are remembered: clients choose them.
+_SHORT = 32
+
+
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    """There are a few, which come again and again."""
+    return _lengthed(b"n", name.encode())
 
 
 def decode(canonical: bytes) -> dict[str, Value]:
