@@ -216,6 +216,20 @@ async def test_leaving_says_nothing_about_the_upstream() -> None:
         assert (it.standing("syd"), it.fleet.status()[0].in_flight) == ("up", 0)
 
 
+async def test_what_was_begun_and_is_abandoned_gives_its_room_back() -> None:
+    async with (
+        ScriptedUpstream(SPEECH, [HOLD], SPEECH) as upstream,
+        rig(cluster("syd", upstream.url, max_in_flight=1)) as it,
+    ):
+        assert await it.speak() == AUDIO
+        begun = it.fleet.ask(it.chosen(), HELLO, {})
+        begun.begin()
+        assert isinstance(it.fleet.choose(()), NoneLeft), "it counts from when it is begun"
+        begun.abandon()
+        assert (it.standing("syd"), it.fleet.status()[0].in_flight) == ("up", 0)
+        assert await it.speak() == AUDIO
+
+
 async def test_a_busy_cluster_is_left_alone_for_as_long_as_it_says() -> None:
     busy: Script = [head("503 Busy", "Retry-After: 7", "Content-Length: 0")]
     async with ScriptedUpstream(busy, SPEECH) as upstream, rig(cluster("syd", upstream.url)) as it:

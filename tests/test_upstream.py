@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from ssl import SSLContext
 
@@ -14,7 +14,7 @@ from edgecache.clusters.cluster import Pool, Timeouts
 from edgecache.clusters.deadlines import Deadlines
 from edgecache.clusters.fault import retry_after_s, status_fault
 from edgecache.clusters.resolving import Resolver
-from edgecache.clusters.upstream import Fault, Lines, Outgoing, UpstreamFault
+from edgecache.clusters.upstream import Answer, Fault, Lines, Outgoing, UpstreamFault
 from tests.scripted_upstream import (
     FIN,
     HOLD,
@@ -62,6 +62,24 @@ async def heard(lines: Lines, url: str) -> tuple[bytes, bool]:
         return b"".join(parts), answer.framed
 
 
+async def heard_at_once(lines: Lines, url: str) -> tuple[bytes, bool]:
+    """The same of an exchange that is begun, over a warm line, and hears its answer before anyone enters it."""
+    assert await heard(lines, url) == WARM
+    parts: list[bytes] = []
+
+    def hear(answer: Answer) -> Callable[[bytes], None]:
+        parts.append(b"")
+        return parts.append
+
+    asking = lines.ask("c", order(url), {})
+    asking.begin(hear)
+    async with asking as answer:
+        assert parts, "entered before its head was heard"
+        await answer.pour(parts.append)
+        return b"".join(parts), answer.framed
+
+
+WARM = (b"warm", True)
 CL = "Content-Length: 100"
 CHUNKED = "Transfer-Encoding: chunked"
 TYPE = "Content-Type: audio/wav"
@@ -130,6 +148,54 @@ async def test_names_what_was_wrong(script: Script, expected: Fault | tuple[byte
         else:
             assert await heard(lines, upstream.url) == expected
         assert len(upstream.requests) == 1, "a new connection's request is never sent twice"
+
+
+@pytest.mark.parametrize(("script", "expected"), BROKEN.values(), ids=BROKEN.keys())
+async def test_what_is_heard_at_once_is_judged_the_same(script: Script, expected: Fault | tuple[bytes, bool]) -> None:
+    async with ScriptedUpstream([whole(WARM[0])], script) as upstream, opened() as lines:
+        if isinstance(expected, Fault):
+            with pytest.raises(UpstreamFault) as met:
+                await heard_at_once(lines, upstream.url)
+            assert met.value.fault is expected
+        else:
+            assert await heard_at_once(lines, upstream.url) == expected
+
+
+@pytest.mark.parametrize("when", ["head", "first part", "second part"])
+async def test_what_goes_wrong_with_hearing_is_told_to_who_enters(when: str) -> None:
+    go = asyncio.Event()
+
+    def hear(answer: Answer) -> Callable[[bytes], None]:
+        if when == "head":
+            raise ZeroDivisionError
+        return take
+
+    def take(part: bytes) -> None:
+        if when == "first part" or part == b"two":
+            raise ZeroDivisionError
+        go.set()
+
+    script: list[Step] = [head("200 OK", CHUNKED) + chunk(b"one"), go, chunk(b"two"), HOLD]
+    async with ScriptedUpstream([whole(WARM[0])], script) as upstream, opened() as lines:
+        assert await heard(lines, upstream.url) == WARM
+        asking = lines.ask("c", order(upstream.url), {})
+        asking.begin(hear)
+        with pytest.raises(ZeroDivisionError):
+            async with asking as answer:
+                assert when != "head"
+                await answer.pour(take)
+        go.set()
+        await upstream.left()
+
+
+async def test_what_was_begun_and_is_given_back_costs_its_line_and_nothing_else() -> None:
+    async with ScriptedUpstream([whole(WARM[0])], [HOLD], [whole(WARM[0])]) as upstream, opened() as lines:
+        assert await heard(lines, upstream.url) == WARM
+        asking = lines.ask("c", order(upstream.url), {})
+        asking.begin()
+        asking.give_back()
+        await upstream.left()
+        assert await heard(lines, upstream.url) == WARM
 
 
 @pytest.mark.parametrize(
