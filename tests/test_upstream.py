@@ -179,11 +179,14 @@ async def test_what_goes_wrong_with_hearing_is_told_to_who_enters(when: str) -> 
     async with ScriptedUpstream([whole(WARM[0])], script) as upstream, opened() as lines:
         assert await heard(lines, upstream.url) == WARM
         asking = lines.ask("c", order(upstream.url), {})
+
+        async def entered() -> None:
+            async with asking as answer:
+                await answer.pour(take)
+
         asking.begin(hear)
         with pytest.raises(ZeroDivisionError):
-            async with asking as answer:
-                assert when != "head"
-                await answer.pour(take)
+            await entered()
         go.set()
         await upstream.left()
 
