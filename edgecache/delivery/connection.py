@@ -307,20 +307,16 @@ class Connection(Bounded):
 
     def send(self, *pieces: bytes) -> None:
         """At once, where nothing else waits to be written."""
-        transport = self.transport
-        if transport is None:  # as in `_send`
-            return
-        self._active_s = self._loop.time()
-        sent = 0
-        if self._fd >= 0:
+        if self._fd < 0:
+            self._send((b"".join(pieces), b""))
+        elif self.transport is not None:  # as in `_send`
+            self._active_s = self._loop.time()
             try:
                 sent = writev(self._fd, pieces)
-            except OSError:  # as in `_send`
+            except OSError:
                 sent = 0
-        if sent < sum(map(len, pieces)):
-            transport.write(b"".join(pieces)[sent:])
-            self._unflushed, self._at_ease = True, False
-            self._watch_flush(transport)
+            if sent < sum(map(len, pieces)):
+                self._send_rest(b"", b"".join(pieces), sent)
 
     def missed(self, *, kept: bool) -> None:
         """The miss is answered, or broken off. kept: the connection goes on."""
