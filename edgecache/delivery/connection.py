@@ -189,7 +189,7 @@ class Connection(Bounded):
             self._unheld()
         if answer is not None:
             self._at_ease = self._fd >= 0
-            self._send((answer.head, answer.body))
+            self._send(answer.head, answer.body)
             lane.sent(seen, answer, began_s, data)
         return True
 
@@ -206,7 +206,7 @@ class Connection(Bounded):
         """Whether aiohttp was given a whole request that it has not yet begun with, or not ended."""
         return self._full is not None and self._full.owes
 
-    def _send(self, answer: tuple[bytes, bytes | memoryview]) -> bool:
+    def _send(self, head: bytes, *body: bytes | memoryview) -> bool:
         """Head and body in one system call; what is not taken now waits in the transport. Whether all was taken."""
         if self.transport is None:  # the descriptor may be another connection's by now
             return False
@@ -214,11 +214,11 @@ class Connection(Bounded):
         sent = 0
         if self._fd >= 0:
             try:
-                sent = writev(self._fd, answer)
+                sent = writev(self._fd, (head, *body))
             except OSError:  # full, or the client is gone: the transport sees the same, and deals with it
                 sent = 0
-        if sent < len(answer[0]) + len(answer[1]):
-            self._send_rest(*answer, sent)
+        if sent < len(head) + sum(map(len, body)):
+            self._send_rest(head, body[0] if len(body) == 1 else b"".join(body), sent)
             return False
         return True
 
@@ -266,7 +266,7 @@ class Connection(Bounded):
             if not self._go_forward(asking.seen, asking.received, asking.began_s, self.looked_for):
                 self._hand_on(asking.received)
         else:
-            self._at_ease = self._send((answer.head, answer.body)) and not self._half_closed
+            self._at_ease = self._send(answer.head, answer.body) and not self._half_closed
             if not self._at_ease:
                 self._rest()
             self._lane.sent(asking.seen, answer, asking.began_s, asking.received)
@@ -307,16 +307,7 @@ class Connection(Bounded):
 
     def send(self, *pieces: bytes) -> None:
         """At once, where nothing else waits to be written."""
-        if self._fd < 0:
-            self._send((b"".join(pieces), b""))
-        elif self.transport is not None:  # as in `_send`
-            self._active_s = self._loop.time()
-            try:
-                sent = writev(self._fd, pieces)
-            except OSError:
-                sent = 0
-            if sent < sum(map(len, pieces)):
-                self._send_rest(b"", b"".join(pieces), sent)
+        self._send(*pieces)
 
     def missed(self, *, kept: bool) -> None:
         """The miss is answered, or broken off. kept: the connection goes on."""
