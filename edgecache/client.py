@@ -10,6 +10,7 @@ is an error (`BrokenOff`). Importing it loads neither aiohttp nor anything of th
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ class Client:
                 if answer.status not in _ELSEWHERE:
                     raise fault
             except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-                fault = NoEdge(f"{edge} can't be reached, or hung up: {error or type(error).__name__}")
+                fault = NoEdge(f"{edge} can't be reached, or hung up: {_why(error)}")
             self._failed(edge)
         raise fault
 
@@ -284,7 +285,7 @@ class Client:
                 if error.status not in _ELSEWHERE:
                     raise fault from error
             except (aiohttp.ClientError, OSError) as error:
-                fault = NoEdge(f"{edge} can't be reached, or hung up: {error or type(error).__name__}")
+                fault = NoEdge(f"{edge} can't be reached, or hung up: {_why(error)}")
             self._failed(edge)
         raise fault
 
@@ -377,6 +378,12 @@ async def _measured(edge: str) -> Distance:
     rtt_ms = (loop.time() - began_s) * 1000
     writer.close()
     return Distance(edge, rtt_ms)
+
+
+def _why(error: Exception) -> str:
+    """Why an edge can't be reached, in the system's words where it has any."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else str(error) or type(error).__name__
 
 
 async def _refusal(answer: "aiohttp.ClientResponse") -> Refused:

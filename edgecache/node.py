@@ -275,6 +275,7 @@ class Node:
             )
         book.node(self.lag.spread, answered, self.edge.counters.mismatches, self.edge.counters.stale_served)
         book.standing(self._pulse.mode, self._pulse.causes_told)
+        book.keys(self.gate.fault)
         book.process(len(asyncio.all_tasks()))
         errors = [msgspec.structs.asdict(each) for each in self.tally.errors]
         return {"worker": self._name, "counts": packed(book.counted.figures), "errors": errors}
@@ -302,8 +303,10 @@ class Node:
         try:
             self.gate.ring = _keyring(self.settings)
         except SettingsError as error:
+            self.gate.fault = str(error)
             log.event(logging.ERROR, "the keys file was not taken over; the keys from before hold", reason=str(error))
             return
+        self.gate.fault = ""
         log.event(logging.INFO, "the keys file was read anew", keys=len(self.gate.ring.callers))
 
     def status(self) -> Mapping[str, object]:
@@ -319,6 +322,7 @@ class Node:
             "version": version("edgecache"),
             "uptime_s": round(self.clock.monotonic() - self._began_s, 1),
             "draining": self.readiness.draining,
+            "keys_fault": self.gate.fault,
             "standing": {"pid": os.getpid(), **self._pulse.told()},
             "tiers": tiers,
             "purges": self._purging.status(),

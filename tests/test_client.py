@@ -115,7 +115,7 @@ async def test_when_none_answers_the_last_fault_is_told() -> None:
             await client.speak("Hello").__aenter__()
     assert told.value.retry_after_s == 7
     async with Client([f"http://127.0.0.1:{closed_port()}"]) as client:
-        with pytest.raises(NoEdge):
+        with pytest.raises(NoEdge, match="Connection refused"):
             await client.speak("Hello").__aenter__()
 
 

@@ -34,7 +34,13 @@ ON_NO_PANEL = {
     for name in (
         *("asyncio_tasks", "cache_entries", "cluster_connect_seconds", "cluster_queue_wait_seconds"),
         *("cluster_time_to_first_byte_seconds", "connection_startup_seconds", "fast_lane_answers", "fill_held_bytes"),
-        *("fills_in_flight", "fills_queued", "http_connections_limit", "http_request_duration_seconds"),
+        *(
+            "keys_last_reload_successful",
+            "fills_in_flight",
+            "fills_queued",
+            "http_connections_limit",
+            "http_request_duration_seconds",
+        ),
         *("http_requests_broken", "http_response_bytes", "mode_causes", "redis_pending_bytes", "redis_up"),
         *("saved_characters", "saved_syntheses", "slo_events", "slo_good", "slo_target_ratio", "stream_gaps"),
         *("stream_silence_seconds", "upstream_faults", "upstream_first_audio_seconds", "upstream_requests"),

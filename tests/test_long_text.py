@@ -133,6 +133,16 @@ async def test_what_is_refused(asked: dict[str, Any], status: int, code: str) ->
         assert home.origin.counters.requests == 0
 
 
+async def test_what_is_too_long_in_one_piece_is_told_what_it_may_be_in_sentences() -> None:
+    whole = {"text": "x" * 600, "chunking": "none"}
+    async with (
+        house(limits=RequestLimits(text_characters=500)) as home,
+        home.client.post(f"{home.url}/v1/tts", json=whole) as answer,
+    ):
+        message = (await answer.json())["error"]["message"]
+    assert message == "text has 600 characters; this edge takes 500, or 100000 without `chunking: none`."
+
+
 async def test_a_get_and_an_old_client() -> None:
     async with house() as home:
         async with home.client.get(f"{home.url}/v1/tts", params={"text": TEXT, **BY_SENTENCE}) as answer:

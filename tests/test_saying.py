@@ -117,6 +117,13 @@ def test_what_can_not_be_done(
     assert (ran.returncode, said in ran.stderr) == (code, True), ran.stderr
 
 
+def test_nothing_that_is_piped_is_no_speech_and_leaves_no_file(served: Served, tmp_path: Path) -> None:
+    for nothing in (b"", b" \n", b"..."):
+        ran = piped(nothing, "say", "--stdin", "--json", "--url", served.url, cwd=tmp_path)
+        assert (ran.returncode, ran.stdout, b"nothing came on stdin" in ran.stderr) == (1, b"", True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_piped_must_be_utf_8(served: Served, tmp_path: Path) -> None:
     ran = piped(b"\xff", "say", "--stdin", "--url", served.url, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (2, b"error: what came on stdin is not UTF-8\n")

@@ -19,6 +19,7 @@ from edgecache.delivery.auth import new_key
 from edgecache.demo import tone
 from tests.daemon import HANG_S, Daemon, Daemons, config, daemons, eventually, servers_in
 from tests.houses import cluster, keys_file
+from tests.scrapes import scrape
 
 pytestmark = pytest.mark.net
 
@@ -189,6 +190,21 @@ async def test_a_hangup_reaches_every_worker(tmp_path: Path) -> None:
                 client.post(f"{daemon.url}/v1/tts", json=TEXTS[0]) as answer,
             ):
                 assert answer.status == 401
+        path.write_text("bob\n")
+        daemon.send(signal.SIGHUP)
+        await daemon.until(
+            lambda: len(daemon.logged("the keys file was not taken over; the keys from before hold")) == 2
+        )
+        assert "keys.txt:1: not `NAME sha256:HEX" in (await daemon.admin("/status"))[1]["keys_fault"]
+        successful = "edgecache_keys_last_reload_successful"
+        while (await scrape(daemon.admin_port)).value(successful):  # for half a second the same is told
+            continue
+        path.write_text(lines["bob"][1] + "\n")
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: len(daemon.logged("the keys file was read anew")) == 4)
+        assert (await daemon.admin("/status"))[1]["keys_fault"] == ""
+        while not (await scrape(daemon.admin_port)).value(successful):
+            continue
         assert await daemon.stopped() == 0
 
 

@@ -135,6 +135,8 @@ def speak_typed(edges: Sequence[str], api_key: str | None, asked: Spoken) -> "Ty
             *([kept.append] if path else []),
         ]
         told = say_typed(edges, api_key, asked.body, lambda sound: [hear(sound) for hear in hears])
+    if not told.size_bytes:
+        raise Refused("nothing came on stdin that can be spoken")
     if path is not None:
         _save(path, b"".join(kept))
     told.saved_to = str(path) if path else player.name if player else "stdout"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from edgecache.cache.status import WARM_UP
 from edgecache.commands.asking import Target
+from edgecache.commands.terminal import counted
 
 _HITS = {"memory": ("hit_memory",), "redis": ("hit_redis",), "joined": ("collapsed",)}
 _SPOKEN = frozenset({"hit_memory", "hit_redis", "collapsed", "miss", "bypass", "stale"})
@@ -44,6 +45,7 @@ def shown_status(told: Mapping[str, Any]) -> str:
         *((f"cluster {each['name']}", _upstream(each)) for each in told["upstreams"]),
         ("fills", f"{fills['under_way']} under way, {_size(fills['held_bytes'])} held"),
         ("connections", f"{told['connections']}, {told['sessions']} WebSocket sessions"),
+        *([("keys file", f"not taken over: {told['keys_fault']}")] if told.get("keys_fault") else []),
         ("wrong bytes", f"{told['record_mismatches']} recordings of another utterance (0 is right)"),
     ]
     return _table(rows)
@@ -143,9 +145,10 @@ def inspect(target: Target, key: str, *, text: bool) -> dict[str, Any]:
 def shown_recording(told: Mapping[str, Any]) -> str:
     """For people."""
     duration = "-" if told["duration_ms"] is None else f"{told['duration_ms'] / 1000:.2f} s"
-    rate = "" if told["sample_rate_hz"] is None else f", {told['sample_rate_hz']} Hz, {told['channels']} channels"
+    channels = counted(told["channels"] or 1, "channel")
+    rate = "" if told["sample_rate_hz"] is None else f", {told['sample_rate_hz']} Hz, {channels}"
     made = datetime.fromtimestamp(told["made_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    where = [f"memory of {told['tiers']['memory']} workers"] if told["tiers"]["memory"] else []
+    where = [f"memory of {counted(told['tiers']['memory'], 'worker')}"] if told["tiers"]["memory"] else []
     where += ["redis"] if told["tiers"]["redis"] else []
     fields = {name: each for name, each in told["utterance"].items() if name != "text"}
     return _table(

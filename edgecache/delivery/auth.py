@@ -83,12 +83,16 @@ OPEN = Keyring(MappingProxyType({}), open=True)
 
 
 class Gate:
-    """The keyring that holds now. What was decided under another one has to be decided again."""
+    """The keyring that holds now. What was decided under another one has to be decided again.
 
-    __slots__ = ("ring",)
+    fault: why the keys file, as it was last read, was not taken over.
+    """
+
+    __slots__ = ("fault", "ring")
 
     def __init__(self, ring: Keyring) -> None:
         self.ring = ring
+        self.fault = ""
 
     def __repr__(self) -> str:
         return f"<Gate {self.ring!r}>"

@@ -42,9 +42,11 @@ def by_sentence(asked: Request, settings: LongText, whole_characters: int, *, ht
         raise not_joinable(f"format {utterance.format}")
     if not short:
         longest = settings.max_characters if wanted and http_1_1 else whole_characters
-        raise ClientError(
-            413, "text_too_long", f"text has {characters} characters; this edge takes {longest}.", param="text"
+        more = (
+            f", or {settings.max_characters} without `chunking: none`" if asked.chunking == "none" and http_1_1 else ""
         )
+        message = f"text has {characters} characters; this edge takes {longest}{more}."
+        raise ClientError(413, "text_too_long", message, param="text")
     return False
 
 

@@ -23,7 +23,11 @@ class Knobs:
     """Everything that can be turned; the names are those of the request field `demo` too."""
 
     voice: str = option("auto", "The default voice: auto, espeak-ng or tone. auto: tone where espeak-ng is missing.")
-    distance_ms: float = option(0.0, "How far away the cluster is: one way, in milliseconds.", minimum=0)
+    distance_ms: float = option(
+        0.0,
+        "How far away the cluster is: one way, in milliseconds. TCP knows nothing of it; `probing.measure: answer` does.",
+        minimum=0,
+    )
     max_concurrent: int = option(256, "Syntheses at once; above: 429.", minimum=1)
     seed: int = option(0, "Seed of the errors that `error_rate` deals out.")
     first_byte_ms: float = option(0.0, "How long it thinks before it answers.", minimum=0)

@@ -59,6 +59,11 @@ _ALL = (
     _gauge("workers", "Processes that serve."),
     _gauge("mode", "1 for the mode that the daemon is in: the gravest of its workers'.", "mode", merge=Merge.LARGEST),
     _gauge("mode_causes", "Workers that have a cause to be in a mode, whatever else they have.", "mode"),
+    _gauge(
+        "keys_last_reload_successful",
+        "Whether the keys file was taken over when it was last read; 0: the keys from before hold.",
+        merge=Merge.LEAST,
+    ),
     # Requests.
     _counter("http_requests", "Exchanges that ended.", *_KIND),
     _counter("http_requests_broken", "Of these, the ones that the client was not given whole.", *_KIND),

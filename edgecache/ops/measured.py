@@ -206,6 +206,10 @@ class Book:
             self._add("mode", float(mode is now), mode.value)
             self._add("mode_causes", float(mode in causes), mode.value)
 
+    def keys(self, fault: str) -> None:
+        """Who may ask. fault: why a keys file was not taken over."""
+        self._add("keys_last_reload_successful", float(not fault))
+
     def process(self, tasks: int) -> None:
         """What the system says of this process; on systems without /proc a part of it. tasks: of its event loop."""
         self._add("asyncio_tasks", tasks)
