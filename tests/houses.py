@@ -22,9 +22,9 @@ from edgecache.ops.log import Logging
 from edgecache.settings import Cache, NodeName, Settings
 from edgecache.store.tiers import MemoryLimits, RedisAccess
 
-#: Short, so that a test of a time-out does not take long; long enough for a busy machine.
+#: Of those that a test waits for to be over.
 TIMEOUTS = Timeouts(connect_s=1.0, first_byte_s=3.0, between_bytes_s=2.0, total_s=20.0)
-#: For clusters that are stalled by a test, for as long as it takes.
+#: Of all others: no machine is so busy.
 PATIENT = Timeouts(connect_s=30.0, first_byte_s=30.0, between_bytes_s=30.0, total_s=60.0)
 #: Of clusters that do not answer the first probe nothing is known: they are asked in the operator's order.
 UNMEASURED = Probing(interval_s=3600, timeout_s=3600)
@@ -40,8 +40,8 @@ def settings(*urls: str, **changed: Any) -> Settings:
         admin=AdminAccess(port=0),
         clusters=clusters,
         cache=Cache(redis=RedisAccess(url="off")),
-        timeouts=TIMEOUTS,
-        probing=Probing(interval_s=0.2, timeout_s=0.5),
+        timeouts=PATIENT,
+        probing=Probing(interval_s=0.2, timeout_s=30.0),
         health=HealthPolicy(ejected_s=0.2, ejected_max_s=1.0),
         log=Logging(access=False),
         drain_s=5.0,

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,7 @@ from edgecache.fill.edge import Wish
 from edgecache.node import Node
 from edgecache.settings import Cache
 from tests.daemon import eventually
-from tests.houses import TIMEOUTS, running, settings, with_redis
+from tests.houses import PATIENT, running, settings, with_redis
 from tests.redis_houses import told
 from tests.scripted_upstream import Script, ScriptedUpstream, chunk, head
 
@@ -27,13 +27,11 @@ WAV = tone.audio(ASKED)
 FIRST, REST = WAV[:20_000], WAV[20_000:]
 BEGUN = head("200 OK", "Content-Type: audio/wav", "Transfer-Encoding: chunked") + chunk(FIRST)
 LAST = chunk(REST) + chunk(b"")
-#: No cluster of these tests is slow by itself: who waits, waits for a test.
-PATIENT = replace(TIMEOUTS, first_byte_s=10.0, between_bytes_s=10.0, total_s=30.0)
 
 
 def shared(url: str, **access: Any) -> Cache:
     """A cache on this Redis. Generous where a test is not about time."""
-    return with_redis(url, **({"budget_s": 1.0, "lease_ttl_s": 1.0, "breaker_open_s": 0.05} | access))
+    return with_redis(url, **({"budget_s": 15.0, "lease_ttl_s": 60.0, "breaker_open_s": 0.05} | access))
 
 
 @dataclass

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from edgecache.demo import tone
-from tests.houses import UNMEASURED, Heard, House, cluster, house, raw, running, settings
+from tests.houses import PATIENT, TIMEOUTS, UNMEASURED, Heard, House, cluster, house, raw, running, settings
 from tests.scripted_upstream import FIN, HOLD, RST, Script, ScriptedUpstream, chunk, chunked, closed_port, head, whole
 
 pytestmark = pytest.mark.net
@@ -111,7 +111,7 @@ ROWS = [
 async def test_rule_2_and_3_a_broken_cluster(row: Row) -> None:
     async with (
         ScriptedUpstream(row.script) as peer,
-        running(settings(peer.url)) as node,
+        running(settings(peer.url, timeouts=TIMEOUTS if HOLD in row.script else PATIENT)) as node,
         aiohttp.ClientSession() as client,
     ):
         async with client.post(f"http://127.0.0.1:{node.port}/v1/tts", json=ASKED) as got:

@@ -19,7 +19,7 @@ WHOLE: Script = [whole(WAV)]
 TOKEN = "0123456789abcdef.7"
 HEAD = Begun("audio/wav", "c0", True, (), b"")
 #: Some rows take one and a half of it; in a quarter of it a busy machine has to have read an entry.
-SHORT_S = 1.2
+SHORT_S = 3.0
 
 Forgery = Callable[[RedisServer, Asked], object]
 
