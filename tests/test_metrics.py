@@ -69,6 +69,8 @@ async def test_what_hits_save_is_counted_in_syntheses_characters_and_speech() ->
     assert seen.value("edgecache_saved_characters_total") == 4 * len(text)
     assert seen.value("edgecache_saved_speech_seconds_total") == pytest.approx(4 * recording.facts.duration_ms / 1000)
     assert seen.value("edgecache_fast_lane_answers_total") >= 3
+    assert seen.value("edgecache_http_requests_total", cache="none", method="HEAD", code="200") == 1
+    assert seen.value("edgecache_slo_events_total", slo="first_byte", subject="hit") == 5, "a look is no speech"
 
 
 async def test_who_joins_saves_a_synthesis_too() -> None:

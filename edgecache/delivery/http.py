@@ -283,7 +283,8 @@ class Http:
 
     async def _send_recorded(self, exchange: Exchange, found: Recorded) -> web.StreamResponse:
         recording, request = found.recording, exchange.request
-        exchange.result = result(found)
+        if request.method != "HEAD":  # a look is no speech: it is in no ratio and no promise
+            exchange.result = result(found)
         exchange.cluster = recording.facts.cluster
         headers = recorded(self._service.node, found, request.method, duration(exchange.elapsed_ms()))
         if found.forward_status is None:
