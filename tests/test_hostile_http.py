@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgecache.delivery.limits import FastLane, RequestLimits
+from tests.daemon import eventually
 from tests.houses import house, raw
 
 pytestmark = pytest.mark.net
@@ -212,19 +213,25 @@ HALVES = [
 ]
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "once it is waited for"])
 @pytest.mark.parametrize("lane", [True, False], ids=["fast lane", "aiohttp alone"])
 @pytest.mark.parametrize(("sent", "answered"), [row[1:] for row in HALVES], ids=[row[0] for row in HALVES])
 async def test_a_body_that_its_client_broke_off_is_not_waited_for(
-    sent: bytes, answered: list[bytes], lane: bool, caplog: pytest.LogCaptureFixture
+    sent: bytes, answered: list[bytes], lane: bool, at_once: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """408 would say that it was."""
+    """408 would say that it was. Whoever broke it off is told the same whenever that was."""
     async with house(fast_lane=FastLane(enabled=lane)) as home:
         reader, writer = await asyncio.open_connection("127.0.0.1", home.node.port)
         writer.write(sent)
+        if not at_once:
+            server, tally = home.node._server, home.node.tally
+            assert server is not None
+            await eventually(lambda: bool(tally.told()) or any(each.busy for each in server.connections))
         writer.write_eof()
         got = await reader.read()
         writer.close()
     assert re.findall(rb"HTTP/1\.1 (\d{3})", got) == answered
+    assert b"\r\nConnection: close\r\n" in got.rpartition(b"HTTP/1.1 ")[2]
     assert "Unhandled" not in caplog.text
 
 

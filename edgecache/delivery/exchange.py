@@ -84,7 +84,8 @@ class Exchange(Course):
         self.error = error.code
         if self.result is Result.NONE:
             self.result = Result.ERROR
-        if not self.request.content.at_eof():
+        body = self.request.content
+        if not body.at_eof() or body.exception() is not None:  # not all of it was read, or ever will be
             self.closing = True
         return await self.send(
             error.status, {**headers_of(error), **self.problem_headers}, problem(error, self.request_id)
