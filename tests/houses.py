@@ -60,7 +60,7 @@ def unhurried(shed: Shed) -> Shed:
 def with_redis(url: str, *, memory_bytes: int = 64 << 20, **changed: Any) -> Cache:
     """A cache whose second tier is this Redis."""
     return Cache(
-        memory=MemoryLimits(max_size_bytes=memory_bytes), redis=RedisAccess(**{"url": url, "budget_s": 1.5, **changed})
+        memory=MemoryLimits(max_size_bytes=memory_bytes), redis=RedisAccess(**{"url": url, "budget_s": 15.0, **changed})
     )
 
 

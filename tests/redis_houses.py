@@ -18,7 +18,7 @@ from tests.redis_tier import HANG_S, NAMING
 
 def redis_alone(url: str, **access: Any) -> Cache:
     """A cache without memory, so that every hit is Redis's. Its budget is generous where a test is not about time."""
-    return with_redis(url, memory_bytes=0, **({"budget_s": 1.5, "breaker_open_s": 0.05} | access))
+    return with_redis(url, memory_bytes=0, **({"budget_s": 15.0, "breaker_open_s": 0.05} | access))
 
 
 async def said(home: House, text: str, **others: Any) -> Heard:
@@ -47,7 +47,7 @@ async def hit(home: House, text: str, tier: str = "redis") -> Heard:
 async def until_hit(home: House, text: str) -> None:
     """Asks until Redis itself has it, not only what waits to be written; every answer before that is right too."""
     before = told(home.node)["hits"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while told(home.node)["hits"] == before:
             await said(home, text)
             await written(home.node)

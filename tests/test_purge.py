@@ -308,12 +308,12 @@ def calls(server: RedisServer) -> set[str]:
 
 
 @asynccontextmanager
-async def two(server: RedisServer) -> AsyncIterator[tuple[House, House]]:
+async def two(server: RedisServer, budget_s: float = 15.0) -> AsyncIterator[tuple[House, House]]:
     """Two nodes of one region, and one cluster."""
     async with (
         cluster() as origin,
-        running(settings(origin.url, cache=with_redis(server.url, budget_s=0.5))) as one,
-        running(settings(origin.url, cache=with_redis(server.url, budget_s=0.5))) as other,
+        running(settings(origin.url, cache=with_redis(server.url, budget_s=budget_s))) as one,
+        running(settings(origin.url, cache=with_redis(server.url, budget_s=budget_s))) as other,
         aiohttp.ClientSession() as client,
     ):
         yield House(origin, one, client), House(origin, other, client)
@@ -415,7 +415,7 @@ async def test_purges_that_redis_lost_are_told_to_it_again(redis_server: RedisSe
 async def test_rule_6_without_redis_a_purge_holds_here_says_so_and_is_told_to_redis_later(
     redis_server: RedisServer, how: str
 ) -> None:
-    async with two(redis_server) as (one, other):
+    async with two(redis_server, budget_s=1.5) as (one, other):
         await missed(one, "Hello")
         await written(one.node)
         await hit(other, "Hello")

@@ -184,7 +184,7 @@ FOREIGN: list[tuple[str, str, Callable[[Recording], Recording]]] = [
 async def test_rule_1_a_foreign_record_is_never_served(
     redis_server: RedisServer, text: str, change: Callable[[Recording], Recording], memory_bytes: int
 ) -> None:
-    cache = with_redis(redis_server.url, memory_bytes=memory_bytes, budget_s=0.5)
+    cache = with_redis(redis_server.url, memory_bytes=memory_bytes, budget_s=15.0)
     async with house(cache=redis_alone(redis_server.url)) as maker:
         keys = {each: await recorded(maker, each) for each in (ASKED, OTHER)}
     key = keys[ASKED]

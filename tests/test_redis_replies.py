@@ -14,7 +14,7 @@ from edgecache.store.breaker import BreakerState
 from edgecache.store.redis import RedisTier
 from edgecache.store.tiers import RedisAccess
 from tests.redis_server import RedisServer, ScriptedRedis, bulk
-from tests.redis_tier import FOREVER_S, NAMING, asked_quickly, key_of, spoken, stored, tier, until
+from tests.redis_tier import FOREVER_S, HANG_S, NAMING, asked_quickly, key_of, spoken, stored, tier, until
 
 
 @pytest.mark.redis
@@ -267,7 +267,7 @@ async def test_a_connection_that_takes_longer_than_the_budget_comes_about_all_th
         redis = RedisTier(access, NAMING, SystemClock(), peer.url)
         assert await redis.get(key_of("hello")) is None
         let_in.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while await redis.get(key_of("hello")) is None:
                 pass
         assert peer.connections == 1

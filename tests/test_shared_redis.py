@@ -101,7 +101,7 @@ async def test_rule_1_two_edges_on_one_redis_each_say_what_they_were_asked(
     redis_server: RedisServer, memory_bytes: int
 ) -> None:
     chance = random.Random(memory_bytes)
-    cache = with_redis(redis_server.url, memory_bytes=memory_bytes, budget_s=0.5)
+    cache = with_redis(redis_server.url, memory_bytes=memory_bytes, budget_s=15.0)
     async with house(cache=cache) as home, running(settings(home.origin.url, cache=cache)) as node:
         edges = [home, House(home.origin, node, home.client)]
         for _ in range(10):

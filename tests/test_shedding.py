@@ -6,6 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from edgecache.demo import tone
 from edgecache.errors import NodeError
 from edgecache.fill.edge import Live, Recorded
 from edgecache.fill.limits import FillLimits
@@ -15,8 +16,9 @@ from tests.daemon import HANG_S, Daemon, config, daemons
 from tests.edge_rig import STALE_S, heard, wish
 from tests.edge_rig import rig as edge_rig
 from tests.fill_rig import order, rig
-from tests.houses import cluster, house
+from tests.houses import house
 from tests.scripted_clusters import WAV, Barrier, Reply
+from tests.scripted_upstream import Script, ScriptedUpstream, head
 from tests.sockets import hear, say, with_aiohttp
 
 MIB = 1 << 20
@@ -205,26 +207,36 @@ def resident_kib(daemon: Daemon, what: str) -> int:
 
 
 async def test_fault_95_memory_stays_within_its_bounds_however_much_is_asked_for() -> None:
-    """60 listeners who do not read ask for 3 MiB each: 180 MiB, of which 16 may be held."""
+    """60 listeners who do not read ask for 3 MiB each: 180 MiB, of which 16 may be held. The cluster tells the first dozen
+    the beginning; then so much that nearly all of that is held; and the rest when all others have asked."""
     bounded = {
         "fills": {"max_held": "16MiB", "max_rendering": "4MiB"},
         "cache": {"redis": {"url": "off"}, "memory": {"max_size": "8MiB"}},
         "fast_lane": {"memo": "1MiB"},
     }
-    async with cluster() as origin, daemons() as start:
-        daemon = await start.serve(config(origin.url, **bounded))
+    sound, heard, asked = (
+        tone.audio({"text": "A long story", "demo": {"bytes": 3 * MIB}}),
+        asyncio.Event(),
+        asyncio.Event(),
+    )
+    sized = head("200 OK", "Content-Type: audio/wav", f"Content-Length: {len(sound)}")
+    much = 15 * MIB // 12
+    script: Script = [sized + sound[:10_000], heard, sound[10_000:much], asked, sound[much:]]
+    async with ScriptedUpstream(script) as upstream, daemons() as start:
+        daemon = await start.serve(config(upstream.url, **bounded))
         before_kib = resident_kib(daemon, "VmRSS")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=1024) as client:
 
             async def ask(n: int) -> aiohttp.ClientResponse:
-                asked = {"text": f"A long story, the {n}th", "demo": {"bytes": 3 << 20, "rtf": 0.05}}
-                return await client.post(f"{daemon.url}/v1/tts", json=asked)
+                return await client.post(f"{daemon.url}/v1/tts", json={"text": f"A long story, the {n}th"})
 
             first = await asyncio.gather(*(ask(n) for n in range(12)))
+            heard.set()
             async with asyncio.timeout(HANG_S):
                 while "all new fills" not in (await daemon.admin("/status"))[1]["causes"].get("shed", ""):
                     await asyncio.sleep(0.02)
             then = await asyncio.gather(*(ask(n) for n in range(12, 60)))
+            asked.set()
             status = (await daemon.admin("/status"))[1]
             for answer in (*first, *then):
                 answer.close()
