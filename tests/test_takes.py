@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -100,9 +100,15 @@ async def test_nobody_joins_a_flight_that_is_not_to_be_stored_and_nothing_stays_
 # What goes wrong here.
 
 
-async def test_a_fill_cancelled_before_its_first_step_still_tells_its_readers() -> None:
-    async with rig() as made:
+@pytest.mark.parametrize("hedge_s", ["off", 5.0])
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_fill_cancelled_at_its_first_steps_still_tells_its_readers(
+    turns: int, hedge_s: Literal["off"] | float
+) -> None:
+    async with rig(Reply([Barrier()]), hedge_s=hedge_s) as made:
         flight = made.fills.lead(order())
+        for _ in range(turns):
+            await asyncio.sleep(0)
         await made.fills.close()
         with pytest.raises(NodeError) as told:
             await flight.begun()

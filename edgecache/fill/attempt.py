@@ -154,7 +154,7 @@ class Attempt:
         return exchange
 
     def abandon(self) -> None:
-        """It was begun, and nobody runs it."""
+        """It was begun, and nobody will run it."""
         if self._exchange is not None:
             self._exchange.abandon()
             self._let_go()
