@@ -299,12 +299,14 @@ def test_explaining_changes_nothing(served: Served, tmp_path: Path) -> None:
 
 
 def test_health_is_an_exit_code(served: Served) -> None:
-    ready = served.run("healthcheck")
+    ready = served.run("healthcheck", "--json")
     assert (ready.returncode, json.loads(ready.stdout)["status"]) == (0, "ok")
-    body = b'{"status":"failing"}'
+    assert served.run("healthcheck").stdout == b"ready\n"
+    body = b'{"status":"failing","checks":{"loop":"","draining":"this edge is stopping"}}'
     with answering(b"HTTP/1.1 503 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as url:
-        ran = run("healthcheck", "--admin", url)
+        ran, people = run("healthcheck", "--json", "--admin", url), run("healthcheck", "--admin", url)
     assert (ran.returncode, json.loads(ran.stdout)["status"]) == (1, "failing")
+    assert (people.returncode, people.stdout) == (1, b"not ready; draining: this edge is stopping\n")
 
 
 # Configuration

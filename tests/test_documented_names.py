@@ -65,6 +65,17 @@ def _mistyped(typed: str) -> Iterator[str]:
     yield from (f"{typed}: {flag}" for flag in _FLAG.findall(typed) if flag not in known)
 
 
+def test_what_an_operator_is_shown_is_for_scripts_too() -> None:
+    """As docs/operations.md says of every command in its table."""
+    operations = next(path for path in CURRENT if path.name == "operations.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`edgecache .*?) \|", operations, re.MULTILINE)
+    shown = {words.split()[0] for row in rows for words in re.findall(r"`(?:edgecache )?([a-z]+)", row)}
+    commands: Any = typer.main.get_command(_program())
+    assert len(shown) > 10
+    flags = {name: {flag for each in commands.commands[name].params for flag in each.opts} for name in shown}
+    assert {name for name, known in flags.items() if "--json" not in known} == set()
+
+
 def test_a_name_without_a_place_would_be_found() -> None:
     """The expressions above see what they are to see."""
     assert _SETTING.findall("`limits.bdy`, `cache.ttl: 1h`") == ["limits.bdy", "cache.ttl"]

@@ -1,9 +1,11 @@
 """What several workers tell, as one."""
 
+import io
 from typing import Any
 
 import pytest
 
+from edgecache.commands.clusters import show
 from edgecache.ops import whole
 
 MERGED: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
@@ -52,6 +54,16 @@ def test_an_upstream_is_told_as_the_worker_sees_it_that_thinks_worst_of_it() -> 
     assert (told["state"], told["why"], told["current"]) == ("ejected", "ejected", True)
     assert told["faults"] == {"up": 2, "ejected": 1}
     assert (told["in_flight"], told["max_in_flight"], told["rtt_ms"], told["share"]) == (3, 24, 15.0, 0.5)
+
+
+@pytest.mark.parametrize(("share", "pointed_at"), [(0.5, True), (0.0, False)])
+def test_the_table_of_clusters_points_at_none_that_gets_nothing(share: float, pointed_at: bool) -> None:
+    """A worker that asked nobody since still has it for its own, though it is ejected."""
+    rest = {"drained": False, "back_in_s": 0.0, "last_fault": ""}
+    (told,) = whole.upstreams([upstream("up", 0, 10.0) | rest, upstream("ejected", 0, 10.0) | rest])
+    said = io.StringIO()
+    show({"upstreams": [told | {"share": share}]}, said, as_json=False)
+    assert ("▶" in said.getvalue()) is pointed_at
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     back = f", back in {each['back_in_s']:.1f} s" if each["back_in_s"] else ""
     fault = f" ({each['last_fault']})" if each["last_fault"] and state != "up" else ""
     return (
-        "▶" if each["current"] else "",
+        "▶" if each["current"] and each["share"] else "",  # to another worker it may have been, before it failed
         each["name"],
         f"[{_COLOURS.get(state, 'default')}]{state}[/]",
         rtt if rtt == "-" else f"{rtt} ± {spread}",

@@ -53,12 +53,14 @@ def _looking(app: "typer.Typer") -> None:
         print(json.dumps(told) if as_json else explained(told))
 
     @app.command()
-    def healthcheck(admin: Admin = DEFAULT_ADMIN) -> None:
+    def healthcheck(admin: Admin = DEFAULT_ADMIN, as_json: Json = False) -> None:
         """Exit 0 if the edge is ready, 1 if it is not, 3 if nobody answers; for containers."""
         from edgecache.commands.asking import Target
 
         status, told = Target(admin, timeout_s=5.0).ask_admin("GET", "/readyz")
-        print(json.dumps(told))
+        failing = [f"{name}: {why}" for name, why in told.get("checks", {}).items() if why]
+        words = "ready" if status == 200 else "; ".join(["not ready", *failing])
+        print(json.dumps(told) if as_json else words)
         raise SystemExit(0 if status == 200 else 1)
 
 
