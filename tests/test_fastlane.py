@@ -389,11 +389,11 @@ async def test_rule_7_a_client_that_does_not_read_lets_nothing_grow() -> None:
 
 
 async def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_not() -> None:
-    async with talking(limits=RequestLimits(keep_alive_s=0.3)) as line:
+    async with talking(limits=RequestLimits(keep_alive_s=2.0)) as line:
         await line.known(post())
         before = answered(line.node)
         for _ in range(6):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             await line.ask(post())
         assert answered(line.node) == before + 6
         assert await line.reader.read() == b""

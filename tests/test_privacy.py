@@ -127,6 +127,7 @@ class Hunt:
 async def hunted(start: Daemons, url: str, form: str, **changed: Any) -> Daemon:
     """A daemon that says as much as it can."""
     of = config(url, log={"format": form, "level": "debug", "access": True}, **changed)
+    of["timeouts"]["between_bytes"] = "3s"  # one of the clusters stalls
     of["clusters"] = [{"name": "c0", "url": url, "api_key": CLUSTER_KEY}]
     return await start.serve(of, {"PYTHONASYNCIODEBUG": "1", "PYTHONUNBUFFERED": "1"}, sabotage=SABOTAGE)
 
