@@ -47,6 +47,12 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {LOOP: LOOPS[LOOP]}
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edge within a test is ready on a busy machine too."""
+    monkeypatch.setattr("edgecache.node.STOOD_STILL_S", 60.0)
+
+
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A fresh, empty Redis."""

@@ -130,6 +130,12 @@ class Daemon:
         async with aiohttp.ClientSession() as client, client.request(method, url) as answer:
             return answer.status, await answer.json()
 
+    async def ready(self) -> None:
+        """Until it says so: it does not for five seconds when it stood still for one, as on a busy machine."""
+        async with asyncio.timeout(HANG_S):
+            while (await self.admin("/readyz"))[0] != 200:
+                await asyncio.sleep(0.05)
+
     async def workers(self) -> list[int]:
         """The processes that serve, by slot."""
         told = (await self.admin("/workers"))[1]["workers"]

@@ -74,7 +74,7 @@ async def test_asked_to_stop_it_lets_streams_finish_and_takes_no_more(stop: sign
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
         daemon = await start.serve(config(origin.url))
         async with Listener(client, daemon, "Let me finish", 3.0) as listener:
-            assert (await daemon.admin("/readyz"))[0] == 200
+            await daemon.ready()
             daemon.send(stop)
             await daemon.until(lambda: bool(daemon.logged("draining")))
             assert daemon.logged("draining")[0]["streams"] == 1

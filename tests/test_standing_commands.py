@@ -165,6 +165,7 @@ async def test_a_drained_edge_sends_clients_elsewhere_and_serves_who_comes(worke
             await daemon.until(lambda: bool(daemon.logged("a worker took its place")))
         succeeded = await readiness(daemon)
         undone = await ran("drain", "--undo", *where(daemon))
+        await daemon.ready()
         ready = await readiness(daemon)
         code = await daemon.stopped()
     assert told == {"drained": True, "workers": workers}

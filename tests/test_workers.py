@@ -98,7 +98,7 @@ async def test_all_workers_serve_and_the_admin_listener_speaks_for_all() -> None
         assert exchanges(told) >= heard
         # Without Redis at most one synthesis a worker.
         assert len(TEXTS) <= origin.counters.syntheses <= 2 * len(TEXTS)
-        assert (await daemon.admin("/readyz"))[0] == 200
+        await daemon.ready()
         assert (await daemon.admin("/clusters/c0/drain", "POST"))[0] == 200
         assert (await daemon.admin("/clusters"))[1]["upstreams"][0]["drained"] is True
         assert await daemon.stopped() == 0
@@ -300,7 +300,7 @@ async def test_it_serves_sockets_that_systemd_opened(workers: int) -> None:
                 assert await answer.read() == DUE["Line 0"]
             await daemon.serving()
             assert (daemon.port, daemon.admin_port) == (port, admin_port)
-            assert (await daemon.admin("/readyz"))[0] == 200
+            await daemon.ready()
             assert await daemon.stopped() == 0
 
 
