@@ -203,6 +203,24 @@ async def test_a_client_may_close_its_side_and_is_still_answered() -> None:
         writer.close()
 
 
+RIGHT = post(sized(), body=BODY)
+WRONG = [
+    ("chunks and length", post(sized(), CHUNKED, body=BODY)),
+    ("no HTTP", b"what is this\r\n\r\n"),
+    ("a NUL", post(b"X-A: b\x00c", sized(), body=BODY)),
+]
+
+
+@pytest.mark.parametrize("lane", [True, False], ids=["fast lane", "aiohttp alone"])
+@pytest.mark.parametrize("wrong", [row[1] for row in WRONG], ids=[row[0] for row in WRONG])
+@pytest.mark.parametrize("right", [1, 3])
+async def test_what_is_wrong_costs_nothing_that_was_right_before_it(right: int, wrong: bytes, lane: bool) -> None:
+    """Also where all of it comes at once."""
+    async with house(fast_lane=FastLane(enabled=lane)) as home:
+        got = await raw(home.node.port, RIGHT * right + wrong)
+    assert re.findall(rb"HTTP/1\.[01] (\d{3})", got) == [b"200"] * right + [b"400"]
+
+
 HALVES = [
     ("sized", post(b"Content-Length: 20", body=BODY), [b"400"]),
     ("chunked", post(CHUNKED, body=b"d\r\n" + BODY + b"\r\n"), [b"400"]),

@@ -64,8 +64,11 @@ class Full(web.RequestHandler):
             self.pause_writing()
 
     def receive(self, received: bytes) -> None:
-        """These bytes came next."""
-        self._boundary.pass_over(received)
+        """These bytes came next. What may be wrong goes apart: it would cost aiohttp what was right before it."""
+        known = self._boundary.pass_over(received)
+        if 0 < known < len(received):
+            self.data_received(received[:known])
+            received = received[known:]
         self.data_received(received)
         if self._messages:
             self._body = self._messages[-1][1]

@@ -185,25 +185,29 @@ class Boundary:
         """Whether a request has begun that is not whole."""
         return bool(self._head or self._owed)
 
-    def pass_over(self, received: bytes) -> None:
-        """These bytes came next."""
+    def pass_over(self, received: bytes) -> int:
+        """These bytes came next. Of how many it is known whose they are: all, or those before what is not plain."""
+        known = len(received)
         while received and not self._lost:
             if self._owed:
                 passed = min(self._owed, len(received))
                 self._owed -= passed
                 received = received[passed:]
                 continue
+            begins = known if self._head else known - len(received)
             received = self._head + received if self._head else received.lstrip(b"\r\n")
             head = _head(received)
             if head is None:
                 self._head, received = received, b""
                 self._lost = b"\r\n\r\n" in self._head or len(self._head) > MAX_HEAD_BYTES
+                known = begins if self._lost else known
             else:
                 self._head, self._owed, received = b"", head.length, received[head.end :]
                 self.requests += 1
         if self._lost:
             self._head = b""
         self.clean = not (self._head or self._owed or self._lost)
+        return known
 
 
 def untraced(received: bytes) -> bytes | None:
