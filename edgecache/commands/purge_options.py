@@ -27,8 +27,6 @@ CountRedis = Annotated[
 ]
 Erase = Annotated[
     bool,
-    typer.Option(
-        "--erase", help="Delete the bytes of all that is purged out of Redis too, which looks at all it holds."
-    ),
+    typer.Option("--erase", help="Delete out of Redis, too, the bytes of all that is purged; looks at all it holds."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only count what it would be about.")]
