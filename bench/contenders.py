@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,33 +69,41 @@ def _in_redis(stage: Stage) -> dict[str, object]:
 
 
 @contextmanager
-def _nginx(stage: Stage) -> Iterator[ServerProcess]:
+def nginx(template: str, words: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """nginx with this file of `peers`, its cache in memory."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=MEMORY_DIRECTORY) as directory:
         # Its worker would else become a user who may not enter this directory.
         user = "user root;" if os.geteuid() == 0 else ""
-        words = {"DIRECTORY": directory, "PORT": str(port), "CLUSTER": str(stage.cluster), "USER": user}
         path = Path(directory) / "nginx.conf"
-        path.write_text(filled("nginx.conf", words))
+        path.write_text(filled(template, {**words, "DIRECTORY": directory, "PORT": str(port), "USER": user}))
         with _alone("nginx", ["nginx", "-p", directory, "-c", str(path), "-e", "stderr"], port) as server:
             yield server
 
 
 @contextmanager
-def _varnish(stage: Stage) -> Iterator[ServerProcess]:
+def varnish(template: str, words: Mapping[str, str]) -> Iterator[ServerProcess]:
     """Threads for every connection from the start, one pool for one core, connections kept; nobody reads its log."""
     port = free_port()
     parameters = {"thread_pools": "1", "thread_pool_min": "400", "thread_pool_max": "4000", "timeout_idle": "3600"}
     parameters |= {"workspace_client": "128k", "workspace_backend": "128k"}
     with tempfile.TemporaryDirectory(dir=MEMORY_DIRECTORY) as directory:
         path = Path(directory) / "speech.vcl"
-        path.write_text(filled("varnish.vcl", {"CLUSTER": str(stage.cluster)}))
+        path.write_text(filled(template, words))
         # -j none: the jail's user may not enter this directory.
         command = ["varnishd", "-j", "none", "-F", "-n", f"{directory}/n", "-f", str(path), "-s", "malloc,1G"]
         command += ["-a", f"127.0.0.1:{port}", "-T", "none"]
         command += [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")]
         with _alone("varnishd", command, port) as server:
             yield server
+
+
+def _nginx(stage: Stage) -> AbstractContextManager[ServerProcess]:
+    return nginx("nginx.conf", {"CLUSTER": str(stage.cluster)})
+
+
+def _varnish(stage: Stage) -> AbstractContextManager[ServerProcess]:
+    return varnish("varnish.vcl", {"CLUSTER": str(stage.cluster)})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import ctypes
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,10 +25,13 @@ ROOT = Path(__file__).parent.parent
 SERVER_CORE = 0
 OTHER_CORES = sorted(os.sched_getaffinity(0) - {SERVER_CORE}) or [SERVER_CORE]
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 20.0
+#: On a machine that others keep busy.
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 #: How much of what a server said is quoted.
 QUOTED_BYTES = 4000
+#: What an edge says of where it serves: the system chose ports that nobody else has.
+_SERVING = re.compile(rb'"msg":"serving","url":"http://[^"]*:(\d+)","admin":"http://[^"]*:(\d+)"')
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -51,9 +55,12 @@ class Running:
 
     def failed(self, what: str) -> ServerFailed:
         """The error that quotes what it said."""
-        self._said.seek(0)
-        words = self._said.read()[-QUOTED_BYTES:].decode(errors="replace").strip()
+        words = self.said()[-QUOTED_BYTES:].decode(errors="replace").strip()
         return ServerFailed(f"{self.name} {what}; it said:\n{words or '(nothing)'}")
+
+    def said(self) -> bytes:
+        """All that it said so far."""
+        return os.pread(self._said.fileno(), 1 << 30, 0)
 
     def wait_until(self, there: Callable[[], bool], seconds: float = START_TIMEOUT_S) -> None:
         """Until it is there. ServerFailed: it ended before, or is not there in time."""
@@ -175,12 +182,11 @@ def edge(
     cluster_port: int, cache: Mapping[str, object], more: Mapping[str, object] | None = None
 ) -> Iterator["ServerProcess"]:
     """An edge on its own core."""
-    port, admin = free_port(), free_port()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         settings = {
-            "listen": {"host": "127.0.0.1", "port": port},
-            "admin": {"host": "127.0.0.1", "port": admin},
+            "listen": {"host": "127.0.0.1", "port": 0},
+            "admin": {"host": "127.0.0.1", "port": 0},
             "cache": cache,
             "clusters": [{"name": "near", "url": f"http://127.0.0.1:{cluster_port}", "max_in_flight": 1000}],
             "log": {"access": False},
@@ -190,6 +196,8 @@ def edge(
         path.write_text(json.dumps(settings))
         arguments = [sys.executable, "-m", "edgecache", "serve", "--config", str(path)]
         running = stack.enter_context(process("edgecache", arguments, SERVER_CORE))
+        running.wait_until(lambda: _SERVING.search(running.said()) is not None)
+        port, admin = (int(each) for each in _SERVING.findall(running.said())[0])
         running.wait_until(lambda: says(admin, "/readyz") is not None)
         yield ServerProcess(running, port, admin)
 

@@ -3,7 +3,7 @@
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def compiled(source: str, directory: Path) -> Path:
     return made
 
 
-def filled(template: str, words: dict[str, str]) -> str:
+def filled(template: str, words: Mapping[str, str]) -> str:
     """A configuration of `peers` with the words between @ replaced."""
     text = (PEERS / template).read_text()
     for name, word in words.items():

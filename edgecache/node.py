@@ -162,9 +162,9 @@ class Node:
         self._server = Server(Http(reception).handle, self.settings.limits, reception.lane, miss_lane(reception))
         log.connections_fitted(self.settings.limits.connections, self._wanted)
         self.port = port_of(self._rows[self._berth.slot][0])
-        if not self._berth.supervised:
-            await self._listen_admin()
         await self._accept(self._berth.slot)
+        if not self._berth.supervised:  # last: who is told there that it is ready can ask
+            await self._listen_admin()
 
     async def _accept(self, slot: int) -> None:
         """Takes connections that wait at this worker's sockets."""
