@@ -7,7 +7,12 @@ import time
 
 import pytest
 
+from edgecache.clock import SystemClock
+from edgecache.clusters import wire
+from edgecache.clusters.cluster import Pool
 from edgecache.clusters.patience import Patience
+from edgecache.clusters.resolving import Resolver
+from edgecache.clusters.switchboard import Switchboard
 
 
 async def test_it_is_over_when_it_is() -> None:
@@ -94,3 +99,17 @@ async def test_other_errors_and_cancellation_pass() -> None:
     with pytest.raises(asyncio.CancelledError):
         async with Patience(1.0):
             raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_was_made_while_the_process_stood_still_is_made(turns: int) -> None:
+    """Else it would be the cluster's failure. turns: of the event loop, after which it stands still."""
+    board = Switchboard(Pool(1, 1), Resolver(300.0, SystemClock()))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        to = wire.target(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        connecting = asyncio.create_task(board.take(to.peer, asyncio.get_running_loop().time() + 30, 0.05))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - it stands still
+        (await connecting).drop()
+        board.close()

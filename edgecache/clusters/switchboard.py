@@ -14,6 +14,7 @@ from collections import deque
 from edgecache.clusters.cluster import Pool
 from edgecache.clusters.connections import Line, LineFault, named
 from edgecache.clusters.fault import Fault
+from edgecache.clusters.patience import Patience
 from edgecache.clusters.resolving import Address, Misled, Resolver, Unresolved
 from edgecache.clusters.wire import Peer
 
@@ -142,7 +143,7 @@ class Switchboard:
         began_at = asyncio.get_running_loop().time()
         by = min(began_at + connect_s, by)
         try:
-            async with asyncio.timeout_at(by):
+            async with Patience(by - began_at):
                 if peer.address is not None:
                     addresses: tuple[Address, ...] = (Address(peer.address, peer.port),)
                 else:
@@ -175,7 +176,7 @@ class Switchboard:
         for number, address in enumerate(addresses):
             now = loop.time()
             try:
-                async with asyncio.timeout_at(now + (by - now) / (len(addresses) - number)):
+                async with Patience((by - now) / (len(addresses) - number)):
                     _, line = await loop.create_connection(
                         lambda: Line(peer, self._forget),
                         *address,
