@@ -202,6 +202,8 @@ class Node:
         self._pulse.feel()
         if not self._berth.supervised:
             systemd.notify("STOPPING=1")
+        for _ in range(2):  # turns of the event loop: whoever waits in the socket is taken over
+            await asyncio.sleep(0)
         self._stop_listening()
         if self._server is None:
             return

@@ -1,6 +1,7 @@
 """An edge that leaves: nobody who has asked, or is about to, is cut off, and nobody who only connects ahead keeps it."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,6 +102,16 @@ async def test_who_asks_when_the_edge_begins_to_leave_is_answered(how: str, monk
     assert b"Connection: close\r\n" in head
     assert body.count(AUDIO[:1000]) == 1
     assert body.endswith((AUDIO[-1000:], b"0\r\n\r\n"))
+
+
+async def test_who_waits_in_the_socket_when_it_stops_listening_is_answered() -> None:
+    async with leaving() as it:
+        waiting = socket.create_connection(("127.0.0.1", it.node.port))
+        waiting.sendall(HEAD + ASKED)
+        draining = asyncio.create_task(it.node.drain())  # before the loop has seen that there is somebody
+        it.clients.append(Client(*await asyncio.open_connection(sock=waiting)))
+        assert (await it.clients[0].told())[0].startswith(b"HTTP/1.1 200 ")
+        await draining
 
 
 async def test_who_has_only_connected_ahead_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
