@@ -147,7 +147,7 @@ def moment(daemon: Daemon, message: str) -> datetime:
 
 async def test_idle_connections_and_half_requests_do_not_hold_it_up() -> None:
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
-        daemon = await start.serve(config(origin.url))
+        daemon = await start.serve(config(origin.url, limits={"header_timeout": "5m"}))
         await say(client, daemon, "And then nothing")
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(b"POST /v1/tts HTTP/1.1\r\nHos")
