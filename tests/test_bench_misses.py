@@ -123,9 +123,10 @@ def test_a_table_and_a_picture_of_regions() -> None:
 
 
 @pytest.mark.net
+@pytest.mark.timeout(400)
 @no_compiler
 async def test_every_scenario_of_regions_is_what_it_says(tmp_path: Path) -> None:
-    async with asyncio.timeout(50), regions.town(tmp_path) as town:
+    async with asyncio.timeout(300), regions.town(tmp_path) as town:
         # Again if the machine stood still meanwhile: everything that is heard later is farther away.
         for words in ("Once", "Again", "At last"):
             heard = {name: await scenario(town, words, 4) for name, scenario in regions.SCENARIOS.items()}

@@ -73,8 +73,8 @@ class Listener:
 async def test_asked_to_stop_it_lets_streams_finish_and_takes_no_more(stop: signal.Signals) -> None:
     async with cluster() as origin, daemons() as start, aiohttp.ClientSession() as client:
         daemon = await start.serve(config(origin.url))
-        async with Listener(client, daemon, "Let me finish", 3.0) as listener:
-            await daemon.ready()
+        await daemon.ready()
+        async with Listener(client, daemon, "Let me finish", 6.0) as listener:
             daemon.send(stop)
             await daemon.until(lambda: bool(daemon.logged("draining")))
             assert daemon.logged("draining")[0]["streams"] == 1

@@ -248,7 +248,8 @@ def moves(daemon: Daemon) -> list[tuple[str, str]]:
 async def test_fault_96_starved_of_its_processor_it_sheds_and_still_tells_hits() -> None:
     shed = {"lag_later": "250ms", "lag": "400ms", "ease": "2s"}
     async with serving(fills={"shed": shed}) as (daemon, client):
-        await say(client, daemon, "Hello")
+        while (await say(client, daemon, "Hello")).status != 200:
+            await asyncio.sleep(0.1)
         assert moves(daemon) == []
         # A tenth of a processor: more than others on this machine take from it.
         with throttled(daemon.pid, 0.08, 0.7):
