@@ -112,7 +112,7 @@ async def test_what_nobody_understands_ends_the_channel(said: bytes) -> None:
     await channel.open(ours)
     theirs.send(said)
     theirs.shutdown(socket.SHUT_WR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await channel.ended.wait()
     theirs.close()
     await channel.close()
