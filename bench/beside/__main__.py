@@ -17,7 +17,7 @@ from typing import Any
 from bench.beside import trouble, whole
 from bench.beside.looking import look
 from bench.beside.looks import Seen
-from bench.beside.promises import OURS, broken, table
+from bench.beside.promises import OURS, broken, markdown, table
 from bench.beside.servers import SERVERS, Server
 from bench.houses import ServerFailed
 from bench.programs import machine, missing, remedy
@@ -40,7 +40,8 @@ def main() -> None:
         sys.exit(130)
     faults = [fault for name, each in seen.get(OURS, {}).items() for fault in broken(name, each)]
     document = _write(seen, faults)
-    print(json.dumps(document) if options.json else table(situations, seen, NAMES))
+    told = markdown if options.markdown else table
+    print(json.dumps(document) if options.json else told(situations, seen, NAMES))
     for fault in faults:
         print(f"edgecache broke a promise: {fault}", file=sys.stderr)
     sys.exit(1 if faults else 0)
@@ -64,6 +65,7 @@ def _options() -> argparse.Namespace:
         metavar="S",
         help="how long the cluster waits for who has not heard it (1)",
     )
+    parser.add_argument("--markdown", action="store_true", help="the table as docs/beside.md has it")
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     options = parser.parse_args()
     options.only = _names(parser, "--only", options.only, NAMES)

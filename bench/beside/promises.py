@@ -23,6 +23,7 @@ PROMISED: Mapping[str, Mapping[str, Fact]] = {
     "cookie": {"passed_on_to_next": False, "stored": True},
     "purge": {"gone": "ava"},
     "together": {"heard_early": 50, "syntheses": 1, "alike": True},
+    "together-cut": {"told": 10, "syntheses": 1},
     "leaves": {"hit": True, "whole": True},
     "dead": {"whole": True},
     "fails": {"whole": True},
@@ -42,6 +43,13 @@ def broken(situation: str, seen: Seen) -> list[str]:
         for fact, promised in PROMISED.get(situation, {}).items()
         if seen.facts.get(fact) != promised
     ]
+
+
+def markdown(situations: Sequence[Situation], seen: Mapping[str, Mapping[str, Seen]], names: Mapping[str, str]) -> str:
+    """The same for docs/beside.md."""
+    rows = [["", *(names[who] for who in seen)], ["---"] * (len(seen) + 1)]
+    rows += [[each.told, *(_words(seen[who].get(each.name)) for who in seen)] for each in situations]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def table(situations: Sequence[Situation], seen: Mapping[str, Mapping[str, Seen]], names: Mapping[str, str]) -> str:

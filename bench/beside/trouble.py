@@ -5,10 +5,10 @@ import time
 
 from bench.beside.acts import SECOND_BYTES, SPEECH_BYTES, Act
 from bench.beside.asking import Heard, hear, request, until
-from bench.beside.looks import Seen, Situation, answered, ask, asked_first, counted, syntheses, turn
+from bench.beside.looks import Fact, Seen, Situation, answered, ask, asked_first, counted, syntheses, turn
 from bench.beside.servers import Setup, Stand
 
-WAITERS = 50
+WAITERS, FEW = 50, 10
 #: Real time, but for the time that the cluster is made to wait in the middle.
 LASTS_S = 1.0
 TTL_S = 2
@@ -26,7 +26,7 @@ async def _together(stand: Stand) -> Seen:
         )
         for _ in range(WAITERS)
     ]
-    await until(lambda: _all_heard(first_bytes), LASTS_S / 2 + stand.patience_s)
+    await until(lambda: _all_heard(first_bytes, WAITERS), LASTS_S / 2 + stand.patience_s)
     early = len(first_bytes)
     for each in stand.clusters:
         each.go()
@@ -38,8 +38,24 @@ async def _together(stand: Stand) -> Seen:
     return Seen(words, {"heard_early": early, "share": round(share, 3), "syntheses": made, "alike": alike})
 
 
-async def _all_heard(first_bytes: list[float]) -> bool:
-    return len(first_bytes) == WAITERS
+async def _all_heard(first_bytes: list[float], count: int) -> bool:
+    return len(first_bytes) == count
+
+
+async def _together_cut(stand: Stand) -> Seen:
+    """Some ask at once, and the cluster breaks off half way, every time."""
+    turn(stand, Act(sent=0.5, holds=True))
+    first_bytes: list[float] = []
+    made = -syntheses(stand)
+    asking = [
+        asyncio.create_task(hear(stand.port, request(stand.said), lambda: first_bytes.append(0.0))) for _ in range(FEW)
+    ]
+    await until(lambda: _all_heard(first_bytes, FEW), stand.patience_s)
+    turn(stand, Act(sent=0.5))
+    heard = await asyncio.gather(*asking)
+    made += syntheses(stand)
+    told = sum(each.told for each in heard)
+    return Seen(f"{told} are told; {counted(made)}", {"told": told, "syntheses": made})
 
 
 async def _leaves(stand: Stand) -> Seen:
@@ -68,7 +84,7 @@ async def _nearest(stand: Stand, act: Act) -> Seen:
     if act.thinks_s and heard.first_s is not None:
         words += f" after {heard.first_s:.1f} s"
     facts = {"status": heard.status, "whole": _whole(heard), "syntheses": made}
-    return Seen(words, facts | ({} if heard.status == 200 else {"why": heard.body[:500].decode(errors="replace")}))
+    return Seen(words, facts | _why(heard))
 
 
 def _whole(heard: Heard) -> bool:
@@ -107,27 +123,33 @@ async def _nobody(stand: Stand) -> Seen:
     return Seen(", ".join(words), {"status": heard.status, "says_why": says_why, "retry_after": later})
 
 
-async def _past(stand: Stand) -> Seen:
-    """A recording past its time, and all clusters are dead."""
-    await ask(stand, stand.said)
+async def _past_its_time(stand: Stand, act: Act) -> Seen:
+    """A recording is past its time, and all clusters do this."""
+    first, _ = await ask(stand, stand.said)
     await asyncio.sleep(TTL_S + 0.5)
-    turn(stand, Act(dead=True))
+    turn(stand, act)
     heard, _ = await ask(stand, stand.said)
-    return Seen("served" if _whole(heard) else answered(heard), {"served": _whole(heard)})
+    facts = {"served": heard.body == first.body and _whole(heard), "first": first.status, "status": heard.status}
+    return Seen("served" if facts["served"] else answered(heard), facts | _why(heard))
+
+
+async def _past(stand: Stand) -> Seen:
+    return await _past_its_time(stand, Act(dead=True))
 
 
 async def _past_500(stand: Stand) -> Seen:
-    """A recording past its time, and all clusters answer 500."""
-    await ask(stand, stand.said)
-    await asyncio.sleep(TTL_S + 0.5)
-    turn(stand, Act(status=500, media_type="text/plain", body="no", framing="length"))
-    heard, _ = await ask(stand, stand.said)
-    return Seen("served" if _whole(heard) else answered(heard), {"served": _whole(heard)})
+    return await _past_its_time(stand, Act(status=500, media_type="text/plain", body="no", framing="length"))
+
+
+def _why(heard: Heard) -> dict[str, Fact]:
+    """What a refusal says."""
+    return {} if heard.status == 200 else {"why": heard.body[:500].decode(errors="replace")}
 
 
 SHORT = Setup(ttl_s=TTL_S)
 SITUATIONS = (
     Situation("together", f"{WAITERS} ask at once, the cluster speaks in real time", _together),
+    Situation("together-cut", f"{FEW} ask at once, the cluster breaks off half way", _together_cut, fresh=True),
     Situation("leaves", "who asked first leaves half way", _leaves),
     Situation("dead", "the nearest cluster is dead", _dead, fresh=True),
     Situation("fails", "the nearest cluster answers 500", _fails, fresh=True),
