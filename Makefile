@@ -57,7 +57,7 @@ demo: $(STAMP)
 
 ## Everything: format, lint, types, import contract, tests.
 test: redis players openssl chromium lint
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --reruns 2 --reruns-delay 3 -raR
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --reruns 2 --reruns-delay 3 -raR
 
 lint check: $(VENV)/.tested
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run $(BIN)/ruff format ." >&2; exit 1; }

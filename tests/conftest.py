@@ -38,6 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.asyncio_debug = True
 
 
+#: Files that take a minute or more each. They come first, so that none of them is what is left for one process at the end.
+LONG = frozenset(
+    f"test_{name}.py"
+    for name in ("soak", "workers", "daemon", "demo", "house", "cli", "warming", "privacy", "differential", "modes")
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See `make test`, which hands out files in this order."""
+    items.sort(key=lambda each: each.path.name not in LONG)
+
+
 def pytest_report_header() -> str:
     return f"event loop: {LOOP} (EDGECACHE_TEST_LOOP)"
 
