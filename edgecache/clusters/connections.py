@@ -127,7 +127,7 @@ class Line(asyncio.Protocol):
         if self.state is State.GONE or transport is None:
             self._failure = LineFault(Fault.BROKEN, "closed the connection before it was asked")
             return
-        self.state = TRANSITIONS[self.state, Event.ASK]
+        self._move(Event.ASK)
         sent = 0
         if self._fd >= 0 and not transport.get_write_buffer_size():
             try:  # now, and not at the end of the event loop's turn

@@ -8,6 +8,7 @@ decided, in the same turn of the event loop, if a warm line is there; and the an
 turn in which they come. The task that carries the exchange out begins beside that, and sees to all else.
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -90,9 +91,9 @@ class Exchange(AbstractAsyncContextManager[Answer]):
 
     def abandon(self) -> None:
         """It was begun, and is not entered."""
-        self._over(None if self._failure is None else self._failure, abandoned=True)
+        self._over(self._failure or CancelledError())
 
-    def _over(self, error: BaseException | None, *, abandoned: bool = False) -> None:
+    def _over(self, error: BaseException | None) -> None:
         if self._line is not None:
             self._line.give_back()
         if self._leave is None:
@@ -102,4 +103,4 @@ class Exchange(AbstractAsyncContextManager[Answer]):
         if isinstance(error, UpstreamFault):
             self._books.over(member, ticket, error)
         else:
-            self._books.over(member, ticket, Event.ABANDONED if abandoned or error is not None else Event.SUCCEEDED)
+            self._books.over(member, ticket, Event.SUCCEEDED if error is None else Event.ABANDONED)

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 from edgecache.delivery.arrival import Arrivals
 from edgecache.delivery.connection import Connection
@@ -91,17 +90,16 @@ class Server:
         """Closes all connections; what they are being told may end within this time."""
         for each in self.connections:
             each.close()
-        await self._wait(lambda each: each.busy, timeout_s)
+        await self._until_none_is_busy(timeout_s)
         await self.full.shutdown(timeout_s)
         for each in list(self.connections):
             each.force_close()
         if self._growing is not None:
             self._growing.cancel()
 
-    async def _wait(self, like: Callable[[Connection], bool], within_s: float) -> None:
-        """While there is any like this, and no longer."""
+    async def _until_none_is_busy(self, within_s: float) -> None:
         until_s = self.loop.time() + within_s
         while self.loop.time() < until_s:
-            if not any(like(each) for each in self.connections):
+            if not any(each.busy for each in self.connections):
                 return
             await asyncio.sleep(within_s / 50)

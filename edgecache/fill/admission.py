@@ -89,10 +89,6 @@ class Admission:
         """Whether this flight waits."""
         return flight in self._waiting
 
-    def at_once(self, order: Order) -> Chosen | None:
-        """Whom to ask now, as `choose`; None: `choose` is to say, and may wait for it."""
-        return self.spare((), order.whose)
-
     async def choose(self, flight: Flight, order: Order, tried: Sequence[str]) -> Choice:
         """Whom to ask, as soon as there is room. Between this and the asking nothing may be awaited."""
         now = self._clock.monotonic()

@@ -43,7 +43,7 @@ class Asking:
 
     def prompt(self, flight: Flight, order: Order) -> Attempt | None:
         """The first attempt of a fill, begun before its task is; None: that has to wait for something."""
-        choice = self._admission.at_once(order)
+        choice = self._admission.spare((), order.whose)
         if choice is None:
             return None
         attempt = Attempt(flight, order, choice, self._terms)

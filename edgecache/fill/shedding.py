@@ -74,15 +74,17 @@ class _Measure:
     held_later: Holding
     held_all: Holding
     value: float = 0.0
-    #: Whether neither threshold is reached or was of late.
-    clear: bool = True
+
+    @property
+    def clear(self) -> bool:
+        """Whether neither threshold is reached, or was of late."""
+        return self.held_later.state is self.held_all.state is State.CLEAR
 
     def observe(self, value: float, now: float) -> None:
         """It is so much now."""
         self.value = value
         for threshold, holding in ((self.later, self.held_later), (self.all, self.held_all)):
             holding.observe(value >= (threshold * MARGIN if holding.holds else threshold), now)
-        self.clear = self.held_later.state is self.held_all.state is State.CLEAR
 
     def refuses(self, priority: Priority) -> Holding | None:
         """What keeps a fill of this priority from being begun."""
